@@ -1,0 +1,21 @@
+"""Preset *spatial*: precise targets, for data and networks too small for the paper's."""
+
+spatial_odr = dict(
+    type="ODRLoss",
+    mode="target",
+    direction="none",
+    magnitude=True,
+    scope="cloud",
+)
+spatial_scr = dict(
+    type="SCRLoss",
+    mode="target",
+    graph="spatial",
+    segments="none",
+    num_segments=20,
+    radius=2.5,
+    min_size=5,
+    drop_huge=1.8,
+    fallback="none",
+    exclude_planes=True,
+)

@@ -1,0 +1,110 @@
+"""Point: a batched point cloud with the attributes backbones share."""
+
+from typing import Any
+
+import torch
+from addict import Dict
+from torch import Tensor
+
+from pointins_plugin.ops.sparse_conv import NeighbourMap, submanifold_map
+
+from .serialization import encode
+
+
+def offset2bincount(offset: Tensor) -> Tensor:
+    """Return the number of points of each cloud from cumulative counts (B,)."""
+    return torch.diff(offset, prepend=offset.new_zeros(1))
+
+
+def bincount2offset(bincount: Tensor) -> Tensor:
+    """Return cumulative counts (B,) from the number of points of each cloud."""
+    return torch.cumsum(bincount, dim=0)
+
+
+def offset2batch(offset: Tensor) -> Tensor:
+    """Return the cloud of every point (N,) from cumulative counts (B,)."""
+    index = torch.arange(len(offset), device=offset.device, dtype=torch.long)
+    return torch.repeat_interleave(index, offset2bincount(offset))
+
+
+def batch2offset(batch: Tensor) -> Tensor:
+    """Return cumulative counts (B,) from the cloud of every point (N,)."""
+    return torch.cumsum(batch.bincount(), dim=0).long()
+
+
+class Point(Dict):
+    """A batched point cloud as a dictionary with attribute access.
+
+    Keys with a meaning: ``coord`` (N, 3) metres; ``feat`` (N, C); ``offset`` (B,)
+    cumulative counts and ``batch`` (N,), each completed from the other;
+    ``grid_coord`` (N, 3) integer cells, or ``grid_size`` metres to compute them;
+    ``serialized_order`` and ``serialized_inverse`` (K, N) after ``serialization``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if "batch" not in self and "offset" in self:
+            self["batch"] = offset2batch(self.offset)
+        elif "offset" not in self and "batch" in self:
+            self["offset"] = batch2offset(self.batch)
+
+    def serialization(
+        self,
+        order: str | tuple[str, ...] = "z",
+        depth: int | None = None,
+        shuffle_orders: bool = False,
+    ) -> None:
+        """Sort the points along space-filling curves, one row an order.
+
+        Args:
+            order: names of curves.
+            depth: bits per axis; None takes the least that holds the grid.
+            shuffle_orders: permute the orders at random (torch's generator).
+        """
+        order = [order] if isinstance(order, str) else list(order)
+        self["order"] = order
+        self._ensure_grid()
+        if depth is None:
+            depth = int(self.grid_coord.max() + 1).bit_length()
+        if depth > 16 or depth * 3 + len(self.offset).bit_length() > 63:
+            raise ValueError(
+                f"a grid of 2^{depth} cells is too large to serialize: use a larger "
+                "grid_size or crop the cloud"
+            )
+        self["serialized_depth"] = depth
+        code = torch.stack(
+            [encode(self.grid_coord, self.batch, depth, name) for name in order]
+        )
+        if shuffle_orders:
+            code = code[torch.randperm(len(code))]
+        index = torch.argsort(code, dim=1)
+        rank = torch.arange(code.shape[1], device=code.device).expand_as(index)
+        self["serialized_code"] = code
+        self["serialized_order"] = index
+        self["serialized_inverse"] = torch.empty_like(index).scatter_(1, index, rank)
+
+    def sparsify(self, pad: int = 96) -> None:
+        """Record the extent of the grid; neighbour maps are built when asked for."""
+        self._ensure_grid()
+        if "sparse_shape" not in self:
+            self["sparse_shape"] = (self.grid_coord.max(dim=0).values + pad).tolist()
+
+    def submanifold(self, kernel_size: int, indice_key: str | None) -> NeighbourMap:
+        """Return the neighbour map of a kernel, built once for each key."""
+        key = f"pairs_{indice_key}_{kernel_size}"
+        if indice_key is None or key not in self:
+            pairs = submanifold_map(self.grid_coord, self.batch, kernel_size)
+            if indice_key is None:
+                return pairs
+            self[key] = pairs
+        return self[key]
+
+    def _ensure_grid(self) -> None:
+        if "grid_coord" in self:
+            return
+        if not {"grid_size", "coord"} <= self.keys():
+            raise ValueError("Point needs grid_coord, or coord and grid_size")
+        low = self.coord.min(0)[0]
+        self["grid_coord"] = torch.div(
+            self.coord - low, self.grid_size, rounding_mode="trunc"
+        ).int()

@@ -1,0 +1,70 @@
+"""Affine maps of batched views: inverse, application to vectors, recovery."""
+
+import torch
+from torch import Tensor
+
+
+def inverse_linear(affine: Tensor) -> Tensor:
+    """Return the inverse linear parts (B, 3, 3) of affine maps (B, 4, 4) in float64.
+
+    An offset is a vector: only the linear part acts on it (``o' = A o``), so this is
+    all that is needed to carry a prediction back to the origin frame. Source:
+    PointINS, tracked affine.
+    """
+    return torch.linalg.inv(affine[:, :3, :3].double())
+
+
+def transform_vectors(linear: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:
+    """Apply one linear map per cloud to its vectors.
+
+    Args:
+        linear: (B, 3, 3).
+        vectors: (N, 3).
+        batch: (N,) cloud index of every vector.
+
+    Returns:
+        (N, 3) in the dtype of ``vectors``; differentiable in ``vectors``.
+    """
+    per_vector = linear.to(vectors.dtype)[batch]
+    return torch.einsum("nij,nj->ni", per_vector, vectors)
+
+
+@torch.no_grad()
+def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
+    """Fit per cloud the affine map that carries source to target points best.
+
+    For data pipelines that did not record their matrix: the map is recovered by
+    least squares from the coordinates before and after augmentation. Jitter averages
+    out; a cloud that does not span three dimensions gets the minimum-norm solution,
+    and an empty one the identity.
+
+    Args:
+        source: (N, 3) coordinates in the origin frame.
+        target: (N, 3) the same points in the augmented frame.
+        batch: (N,) cloud index.
+        num_clouds: B.
+
+    Returns:
+        (B, 4, 4) float64, source to target.
+    """
+    source, target = source.double(), target.double()
+    size = (num_clouds, 3)
+    count = torch.bincount(batch, minlength=num_clouds).clamp(min=1).unsqueeze(1)
+    source_mean = source.new_zeros(size).index_add_(0, batch, source) / count
+    target_mean = target.new_zeros(size).index_add_(0, batch, target) / count
+    x = source - source_mean[batch]
+    y = target - target_mean[batch]
+    moment = source.new_zeros(num_clouds, 9)
+    cross = source.new_zeros(num_clouds, 9)
+    moment.index_add_(0, batch, (x[:, :, None] * x[:, None, :]).reshape(-1, 9))
+    cross.index_add_(0, batch, (y[:, :, None] * x[:, None, :]).reshape(-1, 9))
+    linear = cross.view(-1, 3, 3) @ torch.linalg.pinv(
+        moment.view(-1, 3, 3), hermitian=True, rtol=1e-9
+    )
+    affine = torch.eye(4, dtype=torch.float64, device=source.device)
+    affine = affine.repeat(num_clouds, 1, 1)
+    filled = torch.bincount(batch, minlength=num_clouds) > 0
+    shift = target_mean - torch.einsum("bij,bj->bi", linear, source_mean)
+    affine[filled, :3, :3] = linear[filled]
+    affine[filled, :3, 3] = shift[filled]
+    return affine

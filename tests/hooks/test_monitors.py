@@ -1,0 +1,67 @@
+"""Monitors: figures by hand and the complaints they lead to."""
+
+import math
+
+import pytest
+import torch
+
+from pointins_plugin.hooks.monitors import (
+    CollapseMonitor,
+    offset_distribution,
+    offset_r2,
+    usage_entropy,
+)
+from pointins_plugin.priors import PriorBuffer, build_prior
+
+
+@pytest.fixture
+def prior():
+    return PriorBuffer(build_prior({"type": "log_normal", "median": 0.5, "sigma": 0.5}))
+
+
+def sphere(n=20000, seed=0):
+    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(x, dim=1)
+
+
+def test_offsets_on_the_prior_look_healthy(prior):
+    length = prior.quantile(torch.rand(20000, generator=torch.Generator().manual_seed(1)))
+    figures = offset_distribution(sphere() * length[:, None], prior)
+    for name in ("length_q10", "length_q50", "length_q90"):
+        assert figures[name] == pytest.approx(1, abs=0.05)
+    assert figures["resultant"] < 0.03
+    assert figures["eigen_min"] == pytest.approx(1 / 3, abs=0.02)
+    assert figures["eigen_max"] == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_a_constant_field_is_told(prior):
+    figures = offset_distribution(torch.tensor([[0.5, 0, 0]]).expand(100, 3), prior)
+    assert figures["resultant"] == pytest.approx(1)
+    assert figures["eigen_max"] == pytest.approx(1)
+    complaints = CollapseMonitor.complaints({**figures, "usage_entropy": 0.9})
+    assert any("point one way" in line for line in complaints)
+
+
+def test_usage_entropy():
+    assert usage_entropy(torch.eye(4)) == pytest.approx(1)
+    assert usage_entropy(torch.eye(4)[[0, 0, 0]]) == pytest.approx(0)
+    half = usage_entropy(torch.eye(4)[[0, 1]])
+    assert half == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_r2_by_hand():
+    truth = torch.tensor([[0.0, 0, 0], [2, 0, 0], [9, 9, 9]])
+    mask = torch.tensor([True, True, False])
+    assert offset_r2(truth, truth, mask) == 1
+    mean = torch.tensor([1.0, 0, 0]).expand(3, 3)
+    assert offset_r2(mean, truth, mask) == pytest.approx(0)
+    assert offset_r2(-truth, truth, mask) == pytest.approx(1 - 16 / 2)
+    assert math.isnan(offset_r2(truth, truth, torch.zeros(3, dtype=torch.bool)))
+
+
+def test_collapse_is_complained_of():
+    lines = CollapseMonitor.complaints(
+        {"usage_entropy": 0.1, "length_q50": 0.01, "target_share": 0.0}
+    )
+    assert len(lines) == 3
+    assert CollapseMonitor.complaints({"usage_entropy": 0.9, "target_share": 0.5}) == []

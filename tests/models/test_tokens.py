@@ -1,0 +1,120 @@
+"""Tokens: strides, up-casting, cells and block masks."""
+
+import pytest
+import torch
+
+from pointins_plugin.host import Point
+from pointins_plugin.models.tokens import (
+    block_mask,
+    grid_coordinates,
+    input_to_token,
+    token_stride,
+    up_cast,
+)
+
+
+def test_token_stride():
+    assert token_stride((2, 2, 2, 2), 2) == 4
+    assert token_stride((2, 3), 1) == 2
+    assert token_stride((2, 2), 2) == 1
+    assert token_stride((), 0) == 1
+    with pytest.raises(ValueError, match="up_cast_level"):
+        token_stride((2, 2), 3)
+
+
+def pyramid():
+    """Four points pooled in pairs, then all together."""
+    fine = Point(
+        coord=torch.tensor([[0.0, 0, 0], [1, 0, 0], [10, 0, 0], [11, 0, 0]]),
+        feat=torch.arange(4.0)[:, None],
+        offset=torch.tensor([4]),
+    )
+    middle = Point(
+        coord=torch.tensor([[0.5, 0, 0], [10.5, 0, 0]]),
+        feat=torch.tensor([[10.0], [20.0]]),
+        offset=torch.tensor([2]),
+        pooling_parent=fine,
+        pooling_inverse=torch.tensor([0, 0, 1, 1]),
+    )
+    return Point(
+        coord=torch.tensor([[5.5, 0, 0]]),
+        feat=torch.tensor([[100.0]]),
+        offset=torch.tensor([1]),
+        pooling_parent=middle,
+        pooling_inverse=torch.tensor([0, 0]),
+    )
+
+
+def test_up_cast_concatenates_finest_first():
+    tokens, relative = up_cast(pyramid(), 2, pitch=0.5)
+    expected = [[0.0, 10, 100], [1, 10, 100], [2, 20, 100], [3, 20, 100]]
+    assert tokens.feat.tolist() == expected
+    # the first point is .5 m from its pair's centre and 5.5 m from the cloud's
+    assert relative[0].tolist() == [1.0, 0, 0, 11.0, 0, 0]
+    assert relative[3].tolist() == [-1.0, 0, 0, -11.0, 0, 0]
+
+
+def test_partial_up_cast_maps_inputs_to_tokens():
+    tokens, relative = up_cast(pyramid(), 1)
+    assert tokens.feat.tolist() == [[10.0, 100], [20, 100]]
+    assert relative.tolist() == [[5.0, 0, 0], [-5.0, 0, 0]]
+    assert input_to_token(tokens).tolist() == [0, 0, 1, 1]
+    none, relative = up_cast(pyramid(), 0)
+    assert relative.shape == (1, 0)
+    assert input_to_token(none).tolist() == [0, 0, 0, 0]
+
+
+def test_up_cast_past_the_input_is_refused():
+    with pytest.raises(ValueError, match="traceable=True"):
+        up_cast(pyramid(), 3)
+
+
+def test_grid_starts_at_zero_in_every_cloud():
+    coord = torch.tensor([[5.0, 5, 5], [5.25, 5, 5], [-3, 0, 1], [-3, 0.1, 1.31]])
+    grid = grid_coordinates(coord, torch.tensor([2, 4]), 0.1)
+    assert grid.tolist() == [[0, 0, 0], [2, 0, 0], [0, 0, 0], [0, 1, 3]]
+
+
+def cloud(n=3000, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 40, (n, 3), generator=generator)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.7])
+def test_masks_whole_blocks_of_about_the_share_asked(ratio):
+    grid, offset = cloud(), torch.tensor([1000, 3000])
+    masked = block_mask(
+        grid, offset, stride=2, edge=3, ratio=ratio, generator=torch.Generator()
+    )
+    assert masked.float().mean() == pytest.approx(ratio, abs=0.06)
+    # every token (2 x 2 x 2 cells) is masked as a whole
+    batch = torch.arange(3000) >= 1000
+    token = torch.cat([batch[:, None], grid // 2], dim=1)
+    _, owner = torch.unique(token, dim=0, return_inverse=True)
+    total = torch.bincount(owner)
+    inside = torch.bincount(owner, weights=masked.double())
+    assert ((inside == 0) | (inside == total)).all()
+
+
+def test_something_stays_visible_in_every_cloud():
+    grid = torch.zeros(4, 3, dtype=torch.long)
+    grid[2:, 0] = 30
+    masked = block_mask(grid, torch.tensor([1, 4]), stride=1, edge=4, ratio=1.0)
+    assert not masked[0]
+    assert masked[1:].sum() in (1, 2)
+
+
+def test_mask_follows_its_generator():
+    runs = [
+        block_mask(
+            cloud(),
+            torch.tensor([3000]),
+            stride=1,
+            edge=4,
+            ratio=0.5,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])

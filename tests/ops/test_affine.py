@@ -1,0 +1,51 @@
+"""Affine maps of views: inverse, vectors, recovery from coordinates."""
+
+import math
+
+import torch
+
+from pointins_plugin.ops.affine import fit_affine, inverse_linear, transform_vectors
+
+
+def example():
+    """A rotation by 90 degrees, scaled by 2 and flipped in x (determinant < 0)."""
+    c, s = math.cos(math.pi / 2), math.sin(math.pi / 2)
+    rotation = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64)
+    affine = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    affine[0, :3, :3] = 2 * rotation @ torch.diag(torch.tensor([-1.0, 1, 1]).double())
+    affine[0, :3, 3] = torch.tensor([5.0, 6, 7])
+    return affine
+
+
+def test_vectors_ignore_the_translation_and_return():
+    affine = example()
+    batch = torch.tensor([0, 0, 1])
+    vectors = torch.tensor([[1.0, 0, 0], [0, 0, 1], [1, 2, 3]])
+    moved = transform_vectors(affine[:, :3, :3], vectors, batch)
+    expected = torch.tensor([[0.0, -2, 0], [0, 0, 2], [1, 2, 3]])
+    torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
+    back = transform_vectors(inverse_linear(affine), moved, batch)
+    torch.testing.assert_close(back, vectors, atol=1e-6, rtol=0)
+
+
+def test_recovers_the_matrix_under_jitter():
+    affine = example()
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
+    batch = torch.arange(4000) % 2
+    target = torch.einsum("nij,nj->ni", affine[batch, :3, :3], source)
+    target = target + affine[batch, :3, 3]
+    torch.testing.assert_close(fit_affine(source, target, batch, 2), affine)
+    noisy = target + 0.005 * torch.randn(4000, 3, generator=generator).double()
+    found = fit_affine(source, noisy, batch, 2)
+    torch.testing.assert_close(found, affine, atol=1e-3, rtol=0)
+
+
+def test_flat_and_empty_clouds_are_finite():
+    source = torch.rand(50, 3)
+    source[:, 2] = 0
+    found = fit_affine(source, source, torch.zeros(50, dtype=torch.long), 2)
+    assert torch.isfinite(found).all()
+    moved = source.double() @ found[0, :3, :3].t() + found[0, :3, 3]
+    torch.testing.assert_close(moved, source.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[1], torch.eye(4, dtype=torch.float64))
