@@ -79,6 +79,14 @@ class Registry:
         return kind(**options)
 
 
+def accepted_keywords(kind: Callable) -> list[str]:
+    """Return the names of a class's keyword arguments."""
+    try:
+        return list(inspect.signature(kind).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
 def check_keywords(kind: Callable, options: dict[str, Any]) -> None:
     """Raise a UserError for a keyword that a class does not accept or misses."""
     try:

@@ -1,0 +1,112 @@
+"""The console script `pointins`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from pointins_plugin.errors import UserError
+
+
+def main_worker(cfg) -> None:
+    """Train in this process; named at module level so that children import the plugin."""
+    from pointins_plugin.host import TRAINERS, default_setup
+
+    cfg = default_setup(cfg)
+    TRAINERS.build(dict(type=cfg.train.type, cfg=cfg)).train()
+
+
+def train(words: Sequence[str]) -> None:
+    """Train as a config says: the flags of Pointcept's tools/train.py."""
+    from pointins_plugin import host
+    from pointins_plugin.paths import find_config
+
+    parser = host.default_argument_parser()
+    parser.prog = "pointins train"
+    args = parser.parse_args(words)
+    if not args.config_file:
+        raise UserError("pointins train: name a config with --config-file")
+    cfg = host.default_config_parser(find_config(args.config_file), args.options)
+    host.launch(
+        main_worker,
+        num_gpus_per_machine=args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        cfg=(cfg,),
+    )
+
+
+def fit_prior(words: Sequence[str]) -> None:
+    """Fit a magnitude prior to a folder of scenes."""
+    from pointins_plugin.commands.fit_prior import run
+
+    run(words)
+
+
+def check_data(words: Sequence[str]) -> None:
+    """Check every scene of a folder."""
+    from pointins_plugin.commands.check_data import run
+
+    run(words)
+
+
+def demo(words: Sequence[str]) -> None:
+    """Pre-train on procedural rooms and show the instances found."""
+    from pointins_plugin.commands.demo import run
+
+    run(words)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo,
+    "train": train,
+    "fit-prior": fit_prior,
+    "check-data": check_data,
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return the exit code (2 where the user can put it right)."""
+    words = list(sys.argv[1:] if words is None else words)
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(
+        f"  {name:<{width}}  {function.__doc__}" for name, function in COMMANDS.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="pointins",
+        description="Instance-aware self-supervised pre-training for point clouds.",
+        epilog=f"commands:\n{listing}\n\n`pointins COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("command", nargs="?", help="one of those below")
+    args = parser.parse_args(words[:1])
+    if args.version:
+        from pointins_plugin import __version__
+
+        print(f"pointins {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        if args.command not in COMMANDS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args.command, COMMANDS, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(
+                f"there is no command {args.command!r}{hint}; see pointins --help"
+            )
+        COMMANDS[args.command](words[1:])
+    except UserError as error:
+        print(f"pointins: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pointins: interrupted; go on with -r true", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

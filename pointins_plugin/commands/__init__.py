@@ -1,0 +1,1 @@
+"""The subcommands of `pointins`, one a file, each with ``run(words)``."""

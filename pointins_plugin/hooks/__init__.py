@@ -1,0 +1,7 @@
+"""Hooks of the plugin; importing the package registers them."""
+
+from .ema_teacher import EMATeacherHook
+from .evaluators import LabelFreeInstanceEvaluator
+from .monitors import CollapseMonitor
+
+__all__ = ["CollapseMonitor", "EMATeacherHook", "LabelFreeInstanceEvaluator"]

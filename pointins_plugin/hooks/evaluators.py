@@ -1,0 +1,238 @@
+"""Evaluation during and after training."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.evaluation.label_free import (
+    BASELINES,
+    OffsetScore,
+    agnostic_ap,
+    format_table,
+    offset_instances,
+    scene_prediction,
+    true_offsets,
+)
+from pointins_plugin.host import HOOKS, HookBase, comm
+from pointins_plugin.ops.planes import dominant_planes
+
+METHODS = ("components", "modes")
+
+
+@HOOKS.register_module()
+class LabelFreeInstanceEvaluator(HookBase):
+    """Score the instances that offsets give without labels or a head.
+
+    For each validation scene the teacher's offsets shift the points, shifted centres
+    are grouped, and class-agnostic AP is measured against the labels, beside
+    baselines on the same points: HDBSCAN on coordinates, components after plane
+    removal, and true offsets as the ceiling; and R^2 and cosine of the offsets. Points
+    without a true instance are void. Scenes come from ``data.val`` with ``coord``,
+    ``feat``, ``grid_coord``, ``grid_size``, ``offset``, ``instance`` and ``name``.
+
+    Args:
+        radius: distance of centres in one component, metres.
+        bandwidth: of the mean shift, metres.
+        baseline_radius: distance of points in one component of the geometric
+            baseline, metres; ``radius`` if None.
+        min_size: fewest points of a predicted instance.
+        min_region: fewest points of a true instance that counts.
+        planes: keyword arguments of ``dominant_planes`` (metres and shares).
+        baselines: names among hdbscan, plane_components, oracle.
+        every: epochs between two evaluations; 0 evaluates at the end only.
+        branch: ``"teacher"`` or ``"student"``.
+        max_scenes: scenes to evaluate, all if None.
+        filename: written into the run's folder.
+
+    Writes a table to the log and ``filename``; the metric is AP50 of components.
+    """
+
+    def __init__(
+        self,
+        radius: float,
+        bandwidth: float,
+        baseline_radius: float | None = None,
+        min_size: int = 20,
+        min_region: int = 20,
+        planes: dict | None = None,
+        baselines: tuple[str, ...] = ("hdbscan", "plane_components", "oracle"),
+        every: int = 1,
+        branch: str = "teacher",
+        max_scenes: int | None = None,
+        filename: str = "label_free.json",
+    ):
+        odd = set(baselines) - set(BASELINES)
+        if odd:
+            raise UserError(
+                f"LabelFreeInstanceEvaluator: no baseline {odd.pop()!r}; use some of "
+                f"{', '.join(BASELINES)}"
+            )
+        self.options = {
+            "radius": radius,
+            "bandwidth": bandwidth,
+            "baseline_radius": baseline_radius or radius,
+            "min_size": min_size,
+        }
+        self.min_region = min_region
+        self.planes = planes or {}
+        self.baselines = tuple(baselines)
+        self.every = every
+        self.branch = branch
+        self.max_scenes = max_scenes
+        self.filename = filename
+        self._planes: dict[str, np.ndarray] = {}
+        self._baselines: dict[str, dict[str, dict]] = {}
+        self._evaluated = -1
+
+    def before_train(self) -> None:
+        if self.trainer.val_loader is None:
+            raise UserError(
+                "LabelFreeInstanceEvaluator: there is no validation data; set "
+                "evaluate=True and data.val in the config"
+            )
+
+    def after_epoch(self) -> None:
+        last = self.trainer.epoch + 1 == self.trainer.max_epoch
+        due = self.every and (self.trainer.epoch + 1) % self.every == 0
+        if due or last:
+            self.evaluate()
+
+    def after_train(self) -> None:
+        # A run resumed after its last epoch has no epoch left to evaluate.
+        if self._evaluated != self.trainer.max_epoch:
+            self.trainer.epoch = self.trainer.max_epoch - 1
+            self.evaluate()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate now; return (on the main process, or {}) what is written."""
+        trainer = self.trainer
+        model = trainer.model
+        model = model.module if hasattr(model, "module") else model
+        was_training = model.training
+        model.eval()
+        scenes = {}
+        for batch in trainer.val_loader:
+            for scene in self._predict(model, batch):
+                scenes[scene["name"]] = self._describe(scene)
+            if self.max_scenes and len(scenes) >= self.max_scenes:
+                break
+        model.train(was_training)
+        gathered: dict[str, dict] = {}
+        for part in comm.all_gather(scenes):
+            gathered.update(part)
+        self._evaluated = trainer.epoch + 1
+        result = self._score([gathered[name] for name in sorted(gathered)])
+        trainer.comm_info["current_metric_value"] = result["methods"]["components"]["ap50"]
+        trainer.comm_info["current_metric_name"] = "label-free AP50"
+        if comm.is_main_process():
+            self._report(result)
+        return result
+
+    @torch.no_grad()
+    def _predict(self, model: Any, batch: dict) -> list[dict]:
+        """Return coordinates, offsets and labels of each scene of a batch."""
+        device = next(model.parameters()).device
+        batch = {
+            key: value.to(device) if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
+        }
+        if "instance" not in batch:
+            raise UserError(
+                "LabelFreeInstanceEvaluator: validation scenes have no instance labels"
+            )
+        output = model.predict_offsets(batch, branch=self.branch)
+        scenes, start = [], 0
+        for index, end in enumerate(output["offset"].tolist()):
+            rows = slice(start, end)
+            scene = {
+                "name": batch["name"][index],
+                "coord": output["coord"][rows].cpu().numpy(),
+                "shift": output["shift"][rows].float().cpu().numpy(),
+                "instance": batch["instance"][rows].cpu().numpy(),
+            }
+            scene["plane"] = self._scene_planes(scene)
+            scenes.append(scene)
+            start = end
+        return scenes
+
+    def _scene_planes(self, scene: dict) -> np.ndarray:
+        name = scene["name"]
+        if name not in self._planes:
+            self._planes[name] = dominant_planes(
+                torch.from_numpy(scene["coord"]),
+                torch.tensor([len(scene["coord"])]),
+                generator=torch.Generator().manual_seed(0),
+                **self.planes,
+            ).numpy()
+        return self._planes[name]
+
+    def _describe(self, scene: dict) -> dict[str, Any]:
+        """Return the groupings of a scene, and its offsets beside the true ones."""
+        described: dict[str, Any] = {
+            method: scene_prediction(
+                offset_instances(
+                    scene["coord"],
+                    scene["shift"],
+                    scene["plane"],
+                    method=method,
+                    radius=self.options["radius"],
+                    bandwidth=self.options["bandwidth"],
+                    min_size=self.options["min_size"],
+                ),
+                scene["instance"],
+            )
+            for method in METHODS
+        }
+        # Baselines do not change with training.
+        if scene["name"] not in self._baselines:
+            self._baselines[scene["name"]] = {
+                name: scene_prediction(
+                    BASELINES[name](scene, self.options), scene["instance"]
+                )
+                for name in self.baselines
+            }
+        described.update(self._baselines[scene["name"]])
+        described["shift"] = scene["shift"]
+        described["true_shift"] = true_offsets(scene["coord"], scene["instance"])
+        described["thing"] = scene["instance"] >= 0
+        return described
+
+    def _score(self, scenes: list[dict]) -> dict[str, Any]:
+        offsets = OffsetScore()
+        for scene in scenes:
+            offsets.update(scene["shift"], scene["true_shift"], scene["thing"])
+        methods = {
+            name: agnostic_ap([scene[name] for scene in scenes], self.min_region)
+            for name in (*METHODS, *self.baselines)
+        }
+        return {
+            "epoch": self._evaluated,
+            "scenes": len(scenes),
+            "seed": self.trainer.cfg.seed,
+            "options": {**self.options, "min_region": self.min_region},
+            **offsets.compute(),
+            "methods": methods,
+        }
+
+    def _report(self, result: dict[str, Any]) -> None:
+        trainer = self.trainer
+        trainer.logger.info(
+            f"Label-free instances after epoch {result['epoch']}, {result['scenes']} "
+            f"scenes: offset R^2 {result['offset_r2']:.3f}, cosine "
+            f"{result['offset_cosine']:.3f}\n" + format_table(result["methods"])
+        )
+        path = os.path.join(trainer.cfg.save_path, self.filename)
+        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+        os.replace(f"{path}.tmp", path)
+        if trainer.writer is None:
+            return
+        for name in ("offset_r2", "offset_cosine"):
+            trainer.writer.add_scalar(f"val/{name}", result[name], result["epoch"])
+        for method, row in result["methods"].items():
+            for key, value in row.items():
+                trainer.writer.add_scalar(f"val/{method}_{key}", value, result["epoch"])

@@ -1,0 +1,66 @@
+"""The host's names, from a real Pointcept (commit d74c646)."""
+
+from pointcept.datasets import build_dataset, collate_fn, point_collate_fn
+from pointcept.datasets.builder import DATASETS
+from pointcept.datasets.defaults import ConcatDataset, DefaultDataset
+from pointcept.datasets.transform import TRANSFORMS, Compose, index_operator
+from pointcept.engines.defaults import (
+    default_argument_parser,
+    default_config_parser,
+    default_setup,
+)
+from pointcept.engines.hooks import HookBase
+from pointcept.engines.hooks.builder import HOOKS
+from pointcept.engines.launch import launch
+from pointcept.engines.train import TRAINERS, Trainer
+from pointcept.models.builder import MODELS, MODULES, build_model
+from pointcept.models.losses import build_criteria
+from pointcept.models.losses.builder import LOSSES
+from pointcept.models.modules import PointModel, PointModule, PointSequential
+from pointcept.models.point_transformer_v3 import *  # noqa: F403
+from pointcept.models.utils import batch2offset, offset2batch, offset2bincount
+from pointcept.models.utils.structure import Point
+from pointcept.utils import comm
+from pointcept.utils.config import Config, ConfigDict, DictAction
+from pointcept.utils.logger import get_root_logger
+from pointcept.utils.registry import Registry
+from pointcept.utils.scheduler import CosineScheduler
+
+__all__ = [
+    "DATASETS",
+    "HOOKS",
+    "LOSSES",
+    "MODELS",
+    "MODULES",
+    "TRAINERS",
+    "TRANSFORMS",
+    "Compose",
+    "ConcatDataset",
+    "Config",
+    "ConfigDict",
+    "CosineScheduler",
+    "DefaultDataset",
+    "DictAction",
+    "HookBase",
+    "Point",
+    "PointModel",
+    "PointModule",
+    "PointSequential",
+    "Registry",
+    "Trainer",
+    "batch2offset",
+    "build_criteria",
+    "build_dataset",
+    "build_model",
+    "collate_fn",
+    "comm",
+    "default_argument_parser",
+    "default_config_parser",
+    "default_setup",
+    "get_root_logger",
+    "index_operator",
+    "launch",
+    "offset2batch",
+    "offset2bincount",
+    "point_collate_fn",
+]

@@ -1,0 +1,68 @@
+"""Batches of scenes, by Pointcept's rules."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data.dataloader import default_collate
+
+
+def collate_fn(batch: Sequence) -> Any:
+    """Join samples: tensors are concatenated along their first axis.
+
+    Of dictionaries every entry is joined; entries whose name contains ``offset`` hold
+    counts and become cumulative over the batch. Strings become a list.
+    """
+    if not isinstance(batch, Sequence):
+        raise TypeError(f"a batch is a sequence, not {type(batch).__name__}")
+    first = batch[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(batch))
+    if isinstance(first, str):
+        return list(batch)
+    if isinstance(first, Mapping):
+        joined = {key: collate_fn([sample[key] for sample in batch]) for key in first}
+        for key in joined:
+            if "offset" in key:
+                # A sample of several views already counts cumulatively.
+                counts = [
+                    torch.diff(sample[key], prepend=sample[key].new_zeros(1))
+                    for sample in batch
+                ]
+                joined[key] = torch.cumsum(torch.cat(counts), dim=0)
+        return joined
+    if isinstance(first, list):
+        return torch.cat([torch.as_tensor(sample) for sample in batch])
+    if isinstance(first, Sequence):
+        samples = [[*sample, torch.tensor([len(sample[0])])] for sample in batch]
+        joined = [collate_fn(entries) for entries in zip(*samples, strict=True)]
+        joined[-1] = torch.cumsum(joined[-1], dim=0).int()
+        return joined
+    return default_collate(batch)
+
+
+def point_collate_fn(batch: Sequence, mix_prob: float = 0) -> Any:
+    """Join samples; with probability ``mix_prob`` mix pairs of scenes into one (Mix3D).
+
+    Instances of the second scene of a pair are numbered after those of the first.
+    """
+    if not isinstance(batch[0], Mapping):
+        raise TypeError("point_collate_fn joins dictionaries")
+    joined = collate_fn(batch)
+    if random.random() >= mix_prob:
+        return joined
+    if "instance" in joined:
+        offset = joined["offset"].tolist()
+        start, count = 0, 0
+        for index, end in enumerate(offset):
+            part = joined["instance"][start:end]
+            if index % 2 == 0:
+                count = int(part.max()) + 1 if len(part) else 0
+            else:
+                part[part != -1] += count
+            start = end
+    if "offset" in joined:
+        offset = joined["offset"]
+        joined["offset"] = torch.cat([offset[1:-1:2], offset[-1:]])
+    return joined

@@ -1,0 +1,76 @@
+"""Command line, configuration and set-up shared by training and testing."""
+
+import argparse
+import multiprocessing
+import os
+
+import torch
+
+from pointins_plugin.errors import UserError
+
+from . import comm
+from .config import Config, DictAction
+from .env import derive_seed, get_random_seed, set_seed
+
+
+def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of ``tools/train.py``: its flags and their meaning."""
+    parser = argparse.ArgumentParser(epilog=epilog)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="config file")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, help="processes a machine (GPUs, or CPU)"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, help="machines in all")
+    parser.add_argument("--machine-rank", type=int, default=0, help="this machine")
+    parser.add_argument(
+        "--dist-url", default="auto", help="address of the process group"
+    )
+    parser.add_argument(
+        "--options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="overrides"
+    )
+    return parser
+
+
+def default_config_parser(file_path: str, options: dict | None) -> Config:
+    """Read a config, apply overrides, settle the seed and write ``config.py``."""
+    cfg = Config.fromfile(file_path)
+    cfg.merge_from_dict(options or {})
+    for key in ("save_path", "data", "model"):
+        if key not in cfg:
+            raise UserError(f"config {file_path}: it has no {key!r}")
+    if cfg.seed is None:
+        cfg.seed = get_random_seed()
+    if cfg.epoch % cfg.eval_epoch:
+        raise UserError(
+            f"config: epoch={cfg.epoch} is not a multiple of eval_epoch="
+            f"{cfg.eval_epoch}; an epoch of the trainer is epoch / eval_epoch passes"
+        )
+    cfg.data.train.loop = cfg.epoch // cfg.eval_epoch
+    try:
+        os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
+        if not cfg.resume:
+            cfg.dump(os.path.join(cfg.save_path, "config.py"))
+    except OSError as error:
+        raise UserError(
+            f"save_path {cfg.save_path} cannot be written: {error.strerror}"
+        ) from None
+    return cfg
+
+
+def default_setup(cfg: Config) -> Config:
+    """Share batch and workers over ranks and seed this process."""
+    world_size = comm.get_world_size()
+    if cfg.num_worker is None:
+        cfg.num_worker = multiprocessing.cpu_count()
+    cfg.num_worker_per_gpu = cfg.num_worker // world_size
+    for key in ("batch_size", "batch_size_val", "batch_size_test"):
+        total = cfg.get(key)
+        if total is not None and total % world_size:
+            raise UserError(
+                f"config: {key}={total} does not divide among {world_size} processes"
+            )
+        cfg[f"{key}_per_gpu"] = 1 if total is None else total // world_size
+    if cfg.get("num_threads"):
+        torch.set_num_threads(cfg.num_threads)
+    set_seed(derive_seed(cfg.seed, comm.get_rank()))
+    return cfg

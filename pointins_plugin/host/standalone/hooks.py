@@ -1,0 +1,369 @@
+"""Hooks: what happens around epochs and steps."""
+
+import os
+import shutil
+import time
+from typing import Any
+
+import torch
+
+from pointins_plugin.errors import UserError
+
+from . import comm
+from .checkpoint import (
+    load_checkpoint,
+    matched_share,
+    save_checkpoint,
+    translate_keys,
+)
+from .registry import HOOKS
+from .scheduler import CosineScheduler
+
+EVENTS = (
+    "before_train",
+    "before_epoch",
+    "before_step",
+    "after_step",
+    "after_epoch",
+    "after_train",
+)
+
+
+class HookBase:
+    """A part of a run; ``trainer`` is set when it is registered."""
+
+    trainer: Any = None
+
+    def before_train(self) -> None:
+        """Called once, before the first step."""
+
+    def before_epoch(self) -> None:
+        """Called before the first step of an epoch."""
+
+    def before_step(self) -> None:
+        """Called before every micro-batch."""
+
+    def after_step(self) -> None:
+        """Called after every micro-batch."""
+
+    def after_epoch(self) -> None:
+        """Called after the last step of an epoch."""
+
+    def after_train(self) -> None:
+        """Called once, after the last step."""
+
+
+def build_hooks(cfg: list[dict]) -> list[HookBase]:
+    """Build hooks in order."""
+    return [HOOKS.build(entry) for entry in cfg]
+
+
+@HOOKS.register_module()
+class ModelHook(HookBase):
+    """Forward every event to the model, with ``model.trainer`` set.
+
+    Put it after ``CheckpointLoader``: a model's ``before_train`` may need what was
+    loaded.
+    """
+
+    def before_train(self) -> None:
+        self._forward("before_train")
+
+    def before_epoch(self) -> None:
+        self._forward("before_epoch")
+
+    def before_step(self) -> None:
+        self._forward("before_step")
+
+    def after_step(self) -> None:
+        self._forward("after_step")
+
+    def after_epoch(self) -> None:
+        self._forward("after_epoch")
+
+    def after_train(self) -> None:
+        self._forward("after_train")
+
+    def _forward(self, event: str) -> None:
+        model = self.trainer.model
+        model = model.module if hasattr(model, "module") else model
+        if not isinstance(model, HookBase):
+            raise UserError(
+                f"ModelHook: model {type(model).__name__} takes no events; remove the "
+                "hook"
+            )
+        model.trainer = self.trainer
+        getattr(model, event)()
+
+
+@HOOKS.register_module()
+class IterationTimer(HookBase):
+    """Time data and steps, and estimate what is left.
+
+    Args:
+        warmup_iter: first steps that the estimate leaves out.
+    """
+
+    def __init__(self, warmup_iter: int = 1):
+        self.warmup_iter = warmup_iter
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        left = trainer.max_epoch - trainer.start_epoch
+        self._left = left * len(trainer.train_loader)
+        self._step = 0
+        self._timed = 0
+        self._total = 0.0
+
+    def before_epoch(self) -> None:
+        self._start = time.perf_counter()
+
+    def before_step(self) -> None:
+        data_time = time.perf_counter() - self._start
+        self.trainer.storage.put_scalar("data_time", data_time)
+
+    def after_step(self) -> None:
+        now = time.perf_counter()
+        batch_time = now - self._start
+        self._start = now
+        self._step += 1
+        self._left -= 1
+        if self._step > self.warmup_iter:
+            self._timed += 1
+            self._total += batch_time
+        storage = self.trainer.storage
+        storage.put_scalar("batch_time", batch_time)
+        mean = self._total / self._timed if self._timed else batch_time
+        data_time = storage.history("data_time").latest
+        self.trainer.comm_info["remaining_seconds"] = mean * self._left
+        self.trainer.comm_info["iter_info"] = (
+            f"Train: [{self.trainer.epoch + 1}/{self.trainer.max_epoch}]"
+            f"[{self.trainer.comm_info['iter'] + 1}/{len(self.trainer.train_loader)}] "
+            f"Data {data_time:.3f} Batch {batch_time:.3f} "
+            f"Remain {format_seconds(mean * self._left)} "
+        )
+
+
+def format_seconds(seconds: float) -> str:
+    """Return ``hh:mm:ss``."""
+    seconds = int(seconds)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+@HOOKS.register_module()
+class InformationWriter(HookBase):
+    """Log every scalar that the model returns, and write it to the metrics.
+
+    Args:
+        log_interval: steps between two lines of the log; metrics hold every step.
+    """
+
+    def __init__(self, log_interval: int = 1):
+        self.log_interval = log_interval
+
+    def before_train(self) -> None:
+        self._step = self.trainer.start_epoch * len(self.trainer.train_loader)
+        self.trainer.comm_info.setdefault("iter_info", "")
+
+    def after_step(self) -> None:
+        trainer = self.trainer
+        self._step += 1
+        output = {
+            name: value.item() if isinstance(value, torch.Tensor) else float(value)
+            for name, value in trainer.comm_info["model_output_dict"].items()
+        }
+        rate = trainer.optimizer.param_groups[0]["lr"]
+        trainer.storage.put_scalars(**output)
+        if trainer.writer is not None:
+            trainer.writer.add_scalar("params/lr", rate, self._step)
+            for name, value in output.items():
+                trainer.writer.add_scalar(f"train_batch/{name}", value, self._step)
+        if self._step % self.log_interval == 0:
+            parts = [f"{name}: {value:.4f}" for name, value in output.items()]
+            info = trainer.comm_info["iter_info"] or "Train: "
+            trainer.logger.info(info + " ".join([*parts, f"Lr: {rate:.5f}"]))
+
+    def after_epoch(self) -> None:
+        trainer = self.trainer
+        names = trainer.comm_info.get("model_output_dict", {})
+        means = {name: trainer.storage.history(name).avg for name in names}
+        parts = [f"{name}: {value:.4f}" for name, value in means.items()]
+        trainer.logger.info(" ".join([f"Train result of epoch {trainer.epoch + 1}:", *parts]))
+        if trainer.writer is not None:
+            for name, value in means.items():
+                trainer.writer.add_scalar(f"train/{name}", value, trainer.epoch + 1)
+
+
+@HOOKS.register_module()
+class WeightDecaySchedular(HookBase):  # the spelling is Pointcept's
+    """Move the weight decay of all groups along half a cosine.
+
+    Args:
+        base_value: at the start.
+        final_value: at the end.
+    """
+
+    def __init__(self, base_value: float = 0.04, final_value: float = 0.2):
+        self.base_value = base_value
+        self.final_value = final_value
+
+    def before_train(self) -> None:
+        self.scheduler = CosineScheduler(
+            base_value=self.base_value,
+            final_value=self.final_value,
+            total_iters=self.trainer.cfg.scheduler.total_steps,
+        )
+        steps = self.trainer.start_epoch * len(self.trainer.train_loader)
+        self.scheduler.iter = steps
+
+    def before_step(self) -> None:
+        value = self.scheduler.step()
+        for group in self.trainer.optimizer.param_groups:
+            group["weight_decay"] = value
+        if self.trainer.writer is not None:
+            self.trainer.writer.add_scalar("params/wd", value, self.scheduler.iter)
+
+
+@HOOKS.register_module()
+class CheckpointSaver(HookBase):
+    """Save ``model/model_last.pth`` after every epoch, and the best by evaluation.
+
+    Args:
+        save_freq: also keep ``epoch_K.pth`` every so many epochs; None keeps none.
+    """
+
+    def __init__(self, save_freq: int | None = None):
+        self.save_freq = save_freq
+
+    def after_epoch(self) -> None:
+        if not comm.is_main_process():
+            return
+        trainer = self.trainer
+        is_best = self._compare()
+        folder = os.path.join(trainer.cfg.save_path, "model")
+        path = os.path.join(folder, "model_last.pth")
+        epoch = trainer.epoch + 1
+        state = {
+            "epoch": epoch,
+            "state_dict": trainer.model.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "scheduler": _plain_state(trainer.scheduler.state_dict()),
+            "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
+            "best_metric_value": float(trainer.best_metric_value),
+        }
+        save_checkpoint(state, path)
+        trainer.logger.info(f"Saved {path} after epoch {epoch}")
+        if is_best:
+            _copy(path, os.path.join(folder, "model_best.pth"))
+        if self.save_freq and epoch % self.save_freq == 0:
+            _copy(path, os.path.join(folder, f"epoch_{epoch}.pth"))
+
+    def _compare(self) -> bool:
+        trainer = self.trainer
+        info = trainer.comm_info
+        if not trainer.cfg.evaluate or "current_metric_value" not in info:
+            return False
+        value = info["current_metric_value"]
+        is_best = value > trainer.best_metric_value
+        if is_best:
+            trainer.best_metric_value = value
+        trainer.logger.info(
+            f"Best {info['current_metric_name']}: {trainer.best_metric_value:.4f}"
+            + (" (now)" if is_best else "")
+        )
+        return is_best
+
+
+def _plain_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Leave out functions, which ``weights_only`` refuses and a rebuild brings back."""
+    return {key: value for key, value in state.items() if key != "lr_lambdas"}
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, f"{target}.tmp")
+    os.replace(f"{target}.tmp", target)
+
+
+@HOOKS.register_module()
+class CheckpointLoader(HookBase):
+    """Load weights before training, or everything when the run resumes.
+
+    The share of matched keys is logged. Too few are an error, because a model that
+    trains from a checkpoint it did not read looks like one that did.
+
+    Args:
+        keywords: part of a key to replace, e.g. ``"module.student.backbone"``.
+        replacement: its replacement, e.g. ``"module.backbone"``.
+        strict: every key must match.
+        min_matched: least share of the model's keys (those that contain the
+            replacement) that must be found with their shape.
+        allow_partial: train on whatever was matched.
+    """
+
+    def __init__(
+        self,
+        keywords: str = "",
+        replacement: str | None = None,
+        strict: bool = False,
+        min_matched: float = 0.9,
+        allow_partial: bool = False,
+    ):
+        self.keywords = keywords
+        self.replacement = keywords if replacement is None else replacement
+        self.min_matched = 1.0 if strict else min_matched
+        self.allow_partial = allow_partial
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        path = trainer.cfg.weight
+        if not path:
+            trainer.logger.info("No weight given: training from scratch")
+            return
+        checkpoint = load_checkpoint(path)
+        wrapped = comm.get_world_size() > 1
+        keywords, replacement, least = self.keywords, self.replacement, self.min_matched
+        if trainer.cfg.resume:
+            keywords, replacement, least = "", "", 1.0
+        weights = translate_keys(
+            checkpoint["state_dict"], keywords, replacement, wrapped
+        )
+        model_state = trainer.model.state_dict()
+        prefix = replacement if wrapped else replacement.removeprefix("module.")
+        share, missing = matched_share(weights, model_state, prefix)
+        summary = f"{path}: {share:.1%} of the model's keys matched"
+        if prefix:
+            summary += f" (of those named *{prefix}*)"
+        if share < least and not (self.allow_partial and not trainer.cfg.resume):
+            raise UserError(
+                f"checkpoint {summary}, {least:.0%} are needed (first missing: "
+                f"{missing[0]}); check keywords and the config, or set "
+                "CheckpointLoader(allow_partial=True)"
+            )
+        trainer.logger.info(f"Loaded {summary}")
+        if missing:
+            trainer.logger.info(f"Keys kept as they were: {', '.join(missing[:20])}")
+        fitting = {
+            key: value
+            for key, value in weights.items()
+            if key in model_state and value.shape == model_state[key].shape
+        }
+        trainer.model.load_state_dict(fitting, strict=False)
+        if trainer.cfg.resume:
+            self._resume(checkpoint, path)
+
+    def _resume(self, checkpoint: dict[str, Any], path: str) -> None:
+        trainer = self.trainer
+        try:
+            trainer.start_epoch = int(checkpoint["epoch"])
+            trainer.best_metric_value = float(checkpoint["best_metric_value"])
+            trainer.optimizer.load_state_dict(checkpoint["optimizer"])
+            trainer.scheduler.load_state_dict(checkpoint["scheduler"])
+            if trainer.scaler is not None and checkpoint["scaler"] is not None:
+                trainer.scaler.load_state_dict(checkpoint["scaler"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"checkpoint {path} cannot be resumed with this config ({error}); "
+                "start anew with -r false"
+            ) from None
+        trainer.logger.info(f"Resuming after epoch {trainer.start_epoch}")
+

@@ -1,0 +1,33 @@
+"""The run's logger: console and file, the main process only."""
+
+import logging
+import sys
+
+from . import comm
+
+_NAME = "pointins"
+
+
+def get_root_logger(log_file: str | None = None, file_mode: str = "a"):
+    """Return the logger, adding a file to it when one is named.
+
+    Ranks other than the first log errors only.
+    """
+    logger = logging.getLogger(_NAME)
+    logger.propagate = False
+    if not any(type(h) is logging.StreamHandler for h in logger.handlers):
+        logger.addHandler(_formatted(logging.StreamHandler(sys.stdout)))
+    if log_file is not None and comm.is_main_process():
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler):
+                logger.removeHandler(handler)
+                handler.close()
+        logger.addHandler(_formatted(logging.FileHandler(log_file, file_mode)))
+    logger.setLevel(logging.INFO if comm.is_main_process() else logging.ERROR)
+    return logger
+
+
+def _formatted(handler: logging.Handler) -> logging.Handler:
+    form = "[%(asctime)s %(levelname)s] %(message)s"
+    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
+    return handler

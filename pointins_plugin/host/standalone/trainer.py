@@ -1,0 +1,252 @@
+"""The training loop."""
+
+import os
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch.utils.data import DataLoader
+
+from pointins_plugin.errors import UserError
+
+from . import comm
+from .builders import build_dataset, build_model
+from .collate import collate_fn, point_collate_fn
+from .env import derive_seed, set_seed
+from .events import EventStorage, MetricsWriter
+from .hooks import HookBase, build_hooks
+from .logger import get_root_logger
+from .optimizer import build_optimizer
+from .registry import TRAINERS
+from .sampling import EpochSampler, SeededCollate, SeededDataset
+from .scheduler import build_scheduler
+
+AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class TrainerBase:
+    """Runs hooks around epochs and steps."""
+
+    def __init__(self):
+        self.hooks: list[HookBase] = []
+        self.epoch = 0
+        self.start_epoch = 0
+        self.max_epoch = 0
+        self.comm_info: dict[str, Any] = {}
+        self.storage = EventStorage()
+        self.writer: MetricsWriter | None = None
+
+    def register_hooks(self, hooks: list[dict]) -> None:
+        """Build hooks and let them see this trainer."""
+        for hook in build_hooks(hooks):
+            hook.trainer = weakref.proxy(self)
+            self.hooks.append(hook)
+
+    def call_hooks(self, event: str) -> None:
+        """Call one event of every hook, in order."""
+        for hook in self.hooks:
+            getattr(hook, event)()
+
+
+@TRAINERS.register_module("DefaultTrainer")
+class Trainer(TrainerBase):
+    """Train a model as its config says, on CPU or CUDA, on one or several processes.
+
+    Every draw of randomness is a function of the seed and of its place: the order of
+    samples of (seed, epoch), a sample's augmentation of (seed, epoch, index), a
+    step's own draws of (seed, rank, step). A run that was killed and resumed
+    therefore ends like one that was not.
+    """
+
+    def __init__(self, cfg: Any):
+        super().__init__()
+        self.cfg = cfg
+        self.max_epoch = cfg.eval_epoch
+        self.best_metric_value = -float("inf")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.logger = get_root_logger(
+            os.path.join(cfg.save_path, "train.log"), "a" if cfg.resume else "w"
+        )
+        self.logger.info(f"Save path: {cfg.save_path}")
+        self.amp_dtype = self._amp_dtype()
+        self.model = self.build_model()
+        self.writer = self.build_writer()
+        self.train_loader = self.build_train_loader()
+        self.val_loader = self.build_val_loader()
+        self.optimizer = build_optimizer(
+            cfg.optimizer, self.model, cfg.get("param_dicts")
+        )
+        self.scheduler = self.build_scheduler()
+        self.scaler = self.build_scaler()
+        self.register_hooks(cfg.hooks)
+        self._micro_batches = 0
+
+    def train(self) -> None:
+        """Run all epochs, from where a checkpoint left off."""
+        with self.storage:
+            self.call_hooks("before_train")
+            self.logger.info(
+                f"Training on {self.device} from epoch {self.start_epoch + 1} to "
+                f"{self.max_epoch}, {len(self.train_loader)} steps each"
+            )
+            for self.epoch in range(self.start_epoch, self.max_epoch):
+                self.train_loader.sampler.set_epoch(self.epoch)
+                self.model.train()
+                self.call_hooks("before_epoch")
+                for self.comm_info["iter"], batch in self._batches():
+                    self.comm_info["input_dict"] = self.to_device(batch)
+                    self.call_hooks("before_step")
+                    self.run_step()
+                    self.call_hooks("after_step")
+                self.call_hooks("after_epoch")
+                self.storage.reset_histories()
+                if self.cfg.empty_cache_per_epoch and self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            comm.synchronize()
+            self.call_hooks("after_train")
+        if self.writer is not None:
+            self.writer.close()
+
+    def _batches(self) -> Iterator[tuple[int, dict]]:
+        for index, batch in enumerate(self.train_loader):
+            step = self.epoch * len(self.train_loader) + index
+            set_seed(derive_seed(self.cfg.seed, comm.get_rank(), step))
+            yield index, batch
+
+    def to_device(self, batch: dict) -> dict:
+        """Move the tensors of a batch to the trainer's device."""
+        return {
+            key: value.to(self.device, non_blocking=True)
+            if isinstance(value, torch.Tensor)
+            else value
+            for key, value in batch.items()
+        }
+
+    def autocast(self):
+        """Return the context of mixed precision that the config asks for."""
+        return torch.autocast(
+            self.device.type,
+            enabled=self.cfg.enable_amp,
+            dtype=self.amp_dtype if self.cfg.enable_amp else None,
+        )
+
+    def run_step(self) -> None:
+        """Forward and backward of one micro-batch; an optimizer step when due."""
+        every = self.cfg.gradient_accumulation_steps
+        if self._micro_batches == 0:
+            self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            output = self.model(self.comm_info["input_dict"])
+        loss = output["loss"] / every
+        if self.scaler is not None:
+            self.scaler.scale(loss).backward()
+        else:
+            loss.backward()
+        self._micro_batches += 1
+        if self._micro_batches >= every:
+            self._optimizer_step()
+            self._micro_batches = 0
+        if self.cfg.empty_cache and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.comm_info["model_output_dict"] = output
+
+    def _optimizer_step(self) -> None:
+        """Step optimizer and scheduler; neither moves when mixed precision skips."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        if self.cfg.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_grad)
+        if self.scaler is None:
+            self.optimizer.step()
+            self.scheduler.step()
+            return
+        self.scaler.step(self.optimizer)
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        if scale <= self.scaler.get_scale():
+            self.scheduler.step()
+
+    def _amp_dtype(self) -> torch.dtype:
+        name = self.cfg.amp_dtype
+        if name not in AMP_DTYPE:
+            raise UserError(f"config: amp_dtype={name!r}; use one of {list(AMP_DTYPE)}")
+        if self.cfg.enable_amp and name == "float16" and self.device.type == "cpu":
+            self.logger.info("float16 needs a GPU: mixed precision uses bfloat16")
+            return torch.bfloat16
+        return AMP_DTYPE[name]
+
+    def build_model(self) -> nn.Module:
+        """Build the model on the device, wrapped where several processes train."""
+        model = build_model(self.cfg.model)
+        if self.cfg.sync_bn and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.logger.info(f"Trainable parameters: {count:,}")
+        model = model.to(self.device)
+        if comm.get_world_size() == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=[comm.get_local_rank()] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.find_unused_parameters,
+        )
+
+    def build_writer(self) -> MetricsWriter | None:
+        """Return the writer of scalars, on the main process."""
+        return MetricsWriter(self.cfg.save_path) if comm.is_main_process() else None
+
+    def build_train_loader(self) -> DataLoader:
+        """Build the loader of training batches."""
+        cfg = self.cfg
+        dataset = build_dataset(cfg.data.train)
+        if len(dataset) == 0:
+            raise UserError("config: data.train has no sample")
+        sampler = EpochSampler(
+            len(dataset), cfg.seed, True, comm.get_rank(), comm.get_world_size()
+        )
+        collate = partial(point_collate_fn, mix_prob=cfg.mix_prob)
+        return DataLoader(
+            SeededDataset(dataset, cfg.seed),
+            batch_size=cfg.batch_size_per_gpu,
+            sampler=sampler,
+            num_workers=cfg.num_worker_per_gpu,
+            collate_fn=SeededCollate(collate, cfg.seed),
+            pin_memory=self.device.type == "cuda",
+            drop_last=len(dataset) > cfg.batch_size,
+            persistent_workers=cfg.num_worker_per_gpu > 0,
+        )
+
+    def build_val_loader(self) -> DataLoader | None:
+        """Build the loader of validation scenes, if the config evaluates."""
+        cfg = self.cfg
+        if not cfg.evaluate:
+            return None
+        dataset = build_dataset(cfg.data.val)
+        sampler = EpochSampler(
+            len(dataset), cfg.seed, False, comm.get_rank(), comm.get_world_size()
+        )
+        return DataLoader(
+            SeededDataset(dataset, cfg.seed),
+            batch_size=cfg.batch_size_val_per_gpu,
+            sampler=sampler,
+            num_workers=cfg.num_worker_per_gpu,
+            collate_fn=SeededCollate(collate_fn, cfg.seed),
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def build_scheduler(self) -> Any:
+        """Build the learning-rate scheduler over all optimizer steps."""
+        steps = len(self.train_loader) * self.cfg.eval_epoch
+        steps //= self.cfg.gradient_accumulation_steps
+        self.cfg.scheduler.total_steps = max(steps, 1)
+        return build_scheduler(self.cfg.scheduler, self.optimizer)
+
+    def build_scaler(self) -> torch.amp.GradScaler | None:
+        """Return the loss scaler of half precision."""
+        if not self.cfg.enable_amp or self.amp_dtype != torch.float16:
+            return None
+        return torch.amp.GradScaler(self.device.type)

@@ -1,0 +1,1 @@
+"""Operations on arrays and tensors that know nothing of models or hosts."""

@@ -1,0 +1,181 @@
+"""Connected components of graphs and of points within a radius."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components as _scipy_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+
+def _components(source: np.ndarray, target: np.ndarray, num: int) -> np.ndarray:
+    """Label nodes by component, in order of first appearance."""
+    if num == 0:
+        return np.zeros(0, dtype=np.int64)
+    graph = coo_matrix((np.ones(len(source), bool), (source, target)), (num, num))
+    _, label = _scipy_components(graph, directed=False)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def connected_components(edges: Tensor, num_nodes: int) -> Tensor:
+    """Return the component of every node of an undirected graph.
+
+    Args:
+        edges: (2, E) long.
+        num_nodes: N.
+
+    Returns:
+        (N,) long, numbered in order of first appearance.
+    """
+    source, target = edges.cpu().numpy()
+    label = _components(source, target, num_nodes)
+    return torch.from_numpy(label).to(edges.device)
+
+
+def group_points(
+    centers: Any,
+    radius: float,
+    labels: Any = None,
+    batch: Any = None,
+    min_size: int = 1,
+) -> Any:
+    """Group points that are nearer than a radius, transitively.
+
+    The exact partition of PointGroup's ball query and breadth-first search, without
+    its cap on neighbours: two points are connected if their distance is strictly
+    below ``radius`` and label and batch agree.
+
+    Points are first put into cells so small that all of a cell are connected; then
+    only pairs of neighbouring cells that are not yet in one group are examined, so
+    that dense piles and duplicates cost no more than their cells.
+
+    Args:
+        centers: (N, 3) array or tensor, metres; points with NaN are dropped.
+        radius: metres.
+        labels, batch: (N,) integers, or None.
+        min_size: smaller groups are dropped.
+
+    Returns:
+        (N,) group of every point in order of first appearance, -1 where dropped; an
+        array for arrays, a tensor for tensors.
+    """
+    if isinstance(centers, Tensor):
+        group = group_points(
+            centers.detach().cpu().numpy(),
+            radius,
+            _to_numpy(labels),
+            _to_numpy(batch),
+            min_size,
+        )
+        return torch.from_numpy(group).to(centers.device)
+    points = np.asarray(centers, dtype=np.float64)
+    num = len(points)
+    finite = np.isfinite(points).all(axis=1)
+    group = np.full(num, -1, dtype=np.int64)
+    if not finite.any():
+        return group
+    kind = _kinds(num, labels, batch)[finite]
+    group[finite] = _group(points[finite], float(radius), kind)
+    if min_size > 1:
+        size = np.bincount(group[finite])
+        keep = size >= min_size
+        renumber = np.where(keep, np.cumsum(keep) - 1, -1)
+        group[finite] = renumber[group[finite]]
+    return group
+
+
+def _to_numpy(values: Any) -> np.ndarray | None:
+    if values is None:
+        return None
+    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _kinds(num: int, labels: Any, batch: Any) -> np.ndarray:
+    """Number the distinct pairs of label and batch."""
+    kind = np.zeros(num, dtype=np.int64)
+    for values in (labels, batch):
+        if values is not None:
+            _, index = np.unique(np.asarray(values), return_inverse=True)
+            kind = kind * (index.max(initial=0) + 1) + index
+    return np.unique(kind, return_inverse=True)[1].reshape(-1)
+
+
+def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
+    # The diagonal of a cell is below the radius, with room for rounding.
+    side = radius / np.sqrt(3.0) * (1 - 1e-9)
+    cells = np.floor((points - points.min(0)) / side).astype(np.int64)
+    extent = cells.max(0) + 1
+    key = kind
+    for axis in range(3):
+        key = key * extent[axis] + cells[:, axis]
+    unique, index = np.unique(key, return_inverse=True)
+    index = index.reshape(-1)
+    num_cells = len(unique)
+    order = np.argsort(index, kind="stable")
+    start = np.searchsorted(index[order], np.arange(num_cells + 1))
+
+    # Connect kinds in separate layers far apart, so that one tree serves all.
+    span = np.ptp(points, axis=0).max() + 2 * radius
+    layered = np.column_stack([points - points.min(0), kind * span])
+    centroid = np.empty((num_cells, 4))
+    for axis in range(4):
+        total = np.bincount(index, layered[:, axis], num_cells)
+        centroid[:, axis] = total / np.diff(start)
+    # Representatives: the real point nearest to each cell's mean, whose links are
+    # certain; then the pairs of cells that might still be linked.
+    gap = np.square(layered - centroid[index]).sum(1)
+    by_gap = np.lexsort((gap, index))
+    representative = by_gap[start[:-1]]
+    seeds = layered[representative]
+    tree = cKDTree(seeds)
+    near = tree.query_pairs(radius * (1 - 1e-12), output_type="ndarray")
+    cell_group = _components(near[:, 0], near[:, 1], num_cells)
+    # Points of two cells can be linked only if the cells' seeds are within a radius
+    # and two cell diagonals; groups already joined need no test.
+    reach = tree.query_pairs(3 * radius, output_type="ndarray")
+    reach = reach[cell_group[reach[:, 0]] != cell_group[reach[:, 1]]]
+    linked = _linked_cells(layered, order, start, reach, radius)
+    edges = np.concatenate([near, reach[linked]])
+    return _components_of_points(edges, num_cells, index)
+
+
+def _components_of_points(edges, num_cells, index) -> np.ndarray:
+    label = _components(edges[:, 0], edges[:, 1], num_cells)[index]
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]
+
+
+def _linked_cells(points, order, start, pairs, radius) -> np.ndarray:
+    """Return for each pair of cells whether two of their points are within radius.
+
+    Works on all (point of one, point of the other) combinations of a chunk of pairs
+    at once; pairs of dense cells are searched by a tree.
+    """
+    linked = np.zeros(len(pairs), dtype=bool)
+    if not len(pairs):
+        return linked
+    size = np.diff(start)
+    work = size[pairs[:, 0]] * size[pairs[:, 1]]
+    heavy = work > 100_000
+    for row in np.flatnonzero(heavy):
+        a, b = (points[order[start[c] : start[c + 1]]] for c in pairs[row])
+        linked[row] = cKDTree(a).query(b)[0].min() < radius
+    light = np.flatnonzero(~heavy)
+    chunk = np.cumsum(work[light]) // 4_000_000
+    for number in np.unique(chunk):
+        rows = light[chunk == number]
+        a, b, count = pairs[rows, 0], pairs[rows, 1], work[rows]
+        owner = np.repeat(np.arange(len(rows)), count)
+        inner = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        first = order[start[a][owner] + inner // size[b][owner]]
+        second = order[start[b][owner] + inner % size[b][owner]]
+        close = np.square(points[first] - points[second]).sum(1) < radius * radius
+        linked[rows] = np.bincount(owner, close, len(rows)) > 0
+    return linked

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Lint and test a clean clone on a new machine: sh scripts/run_tests.sh [pytest options]
+# Installs what it needs on the first run (see _environment.sh).
+set -eu
+. "$(dirname "$0")/_environment.sh"
+ensure_environment demo,test
+cd "$ROOT"
+"$PYTHON" -m ruff check --quiet --output-format concise .
+"$PYTHON" -m ruff format --check --quiet . || {
+    echo "pointins: not formatted; run: $PYTHON -m ruff format ." >&2
+    exit 1
+}
+exec "$PYTHON" -m pytest -q "$@"

@@ -1,0 +1,141 @@
+"""The command that fits priors: what it writes, prints and refuses."""
+
+import numpy as np
+import pytest
+
+from pointins_plugin.commands.fit_prior import find_scenes, run
+from pointins_plugin.errors import UserError
+from pointins_plugin.priors import DirectionPrior, MagnitudePrior, build_prior
+
+RADIUS = 0.15
+
+# The length of half the points of a full ball: (r / R)^3 = 1/2.
+MEDIAN = RADIUS / 2 ** (1 / 3)
+
+
+def write_scene(folder, seed, num=6, points=200):
+    """Balls of radius .15 m on a floor, labelled, in the default folder layout."""
+    rng = np.random.default_rng(seed)
+    floor = np.c_[rng.uniform(0, 4, (3000, 2)), rng.normal(0, 1e-3, 3000)]
+    ball = rng.normal(size=(num, points, 3))
+    ball /= np.linalg.norm(ball, axis=2, keepdims=True)
+    ball *= RADIUS * np.cbrt(rng.random((num, points, 1)))
+    centre = np.c_[0.6 * np.arange(num) + 0.4, rng.uniform(1, 3, num), [0.2] * num]
+    ball += centre[:, None]
+    folder.mkdir(parents=True)
+    np.save(folder / "coord.npy", np.r_[floor, ball.reshape(-1, 3)].astype("float32"))
+    instance = np.r_[np.full(3000, num), np.repeat(np.arange(num), points)]
+    np.save(folder / "instance.npy", instance)
+    np.save(folder / "segment.npy", (instance < num).astype("int16"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed in range(3):
+        write_scene(tmp_path / "data" / "train" / f"scene{seed}", seed)
+    return tmp_path / "data"
+
+
+def fit(root, *options):
+    out = root.parent / "prior.json"
+    run([str(root), "--out", str(out), *options])
+    return out
+
+
+def test_labels_give_the_prior_of_the_labels(root, capsys):
+    out = fit(root, "--source", "labels", "--ignore-segments", "0")
+    prior = build_prior({"type": "file", "path": str(out)})
+    assert prior.median == pytest.approx(MEDIAN, rel=0.02)
+    assert prior.table[-1] < 1.2 * RADIUS
+    assert prior.provenance["data"] == "data/train"
+    assert prior.provenance["count"] == 3 * 6 * 200
+    direction = DirectionPrior.load(out)
+    assert direction.direction_prior.abs().max() <= 1
+    printed = capsys.readouterr().out
+    assert "3,600 offsets in 3 scenes" in printed
+    assert all(name in printed for name in ("log_normal", "gamma", "weibull", "KS"))
+
+
+def test_the_floor_counts_unless_ignored(root):
+    out = fit(root, "--source", "labels", "--max-points", "100000")
+    assert MagnitudePrior.load(out).table[-1] > 1.5
+
+
+def test_a_family_is_fitted(root):
+    options = ("--source", "labels", "--ignore-segments", "0", "--family", "weibull")
+    prior = MagnitudePrior.load(fit(root, *options))
+    assert prior.provenance["kind"] == "weibull"
+    # A Weibull density has a tail, a ball has none.
+    assert prior.median == pytest.approx(MEDIAN, rel=0.1)
+
+
+def test_hdbscan_finds_the_balls_without_labels(root):
+    for path in root.glob("*/*/instance.npy"):
+        path.unlink()
+    prior = MagnitudePrior.load(fit(root, "--source", "hdbscan"))
+    assert prior.median == pytest.approx(MEDIAN, rel=0.1)
+    assert prior.provenance["source"] == "hdbscan"
+
+
+def test_real_table_tops_agree_with_their_labels(mosd_dir, tmp_path):
+    options = [str(mosd_dir), "--max-scenes", "8", "--out"]
+    with_labels, without = tmp_path / "labels.json", tmp_path / "hdbscan.json"
+    run([*options, str(with_labels), "--source", "labels"])
+    run([*options, str(without), "--max-points", "10000"])
+    expected, found = MagnitudePrior.load(with_labels), MagnitudePrior.load(without)
+    assert 0.05 < expected.median < 0.09
+    assert found.median == pytest.approx(expected.median, rel=0.25)
+
+
+def test_scenes_are_chosen_evenly(root):
+    names = [scene.name for scene in find_scenes(root, "train", 2)]
+    assert names == ["scene0", "scene2"]
+
+
+def break_nothing(root):
+    pass
+
+
+def shorten_labels(root):
+    np.save(root / "train/scene1/instance.npy", np.zeros(5, int))
+
+
+def drop_labels(root):
+    (root / "train/scene1/instance.npy").unlink()
+
+
+def damage_coord(root):
+    (root / "train/scene1/coord.npy").write_bytes(b"no array")
+
+
+def nan_coord(root):
+    path = root / "train/scene1/coord.npy"
+    coord = np.load(path)
+    coord[7] = np.nan
+    np.save(path, coord)
+
+
+def flat_coord(root):
+    np.save(root / "train/scene1/coord.npy", np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "options", "message"),
+    [
+        (break_nothing, ("--split", "tarin"), "tarin: no such folder"),
+        (break_nothing, ("--min-points", "100000"), "no instance of 100000"),
+        (break_nothing, ("--max-points", "0"), "--max-points must be"),
+        (break_nothing, ("--out", "."), "is a folder"),
+        (shorten_labels, (), "scene1 instance.npy has 5 rows"),
+        (drop_labels, (), "scene1 has no instance.npy"),
+        (damage_coord, (), "scene1/coord.npy cannot be read"),
+        (nan_coord, (), "scene1 coord.npy has 1 rows with NaN"),
+        (flat_coord, (), "shape \\(4, 2\\), not \\(N, 3\\)"),
+    ],
+)
+def test_bad_data_is_told_and_nothing_written(root, damage, options, message):
+    damage(root)
+    with pytest.raises(UserError, match=message) as error:
+        fit(root, "--source", "labels", *options)
+    assert "\n" not in str(error.value)
+    assert not (root.parent / "prior.json").exists()
