@@ -22,7 +22,7 @@ DISTRIBUTION = {"sklearn": "scikit-learn"}
 PROBED = {"flash_attn", "pointcept", "pointgroup_ops", "pointops", "spconv"}
 PROBED |= {"torch_cluster", "torch_scatter", "wandb", "tensorboardX", "open3d"}
 
-ROOMS_THAT_KNOW_NOBODY = ("evaluation", "ops", "priors.py")
+ROOMS_THAT_KNOW_NOBODY = ("ops", "priors.py")
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +126,13 @@ def test_configs_are_found_in_a_wheel(tmp_path):
     assert config_root(package) == package / "_configs"
 
 
-def test_a_config_is_found_by_its_name_or_its_file(tmp_path, monkeypatch):
+def test_a_config_is_found_by_its_name_or_its_file(tmp_path):
     shipped = next((ROOT / "configs" / "pointins").glob("*.py"))
-    assert find_config(f"pointins/{shipped.stem}") == shipped
-    assert find_config(f"pointins/{shipped.name}") == shipped
+    for name in (f"pointins/{shipped.stem}", f"pointins/{shipped.name}", shipped):
+        assert Path(find_config(str(name))) == shipped
     own = tmp_path / "own.py"
     own.touch()
-    assert find_config(own) == own
-    monkeypatch.chdir(tmp_path)
-    assert find_config("own").resolve() == own.resolve()
+    assert find_config(str(own)) == str(own)
     with pytest.raises(UserError, match=f"did you mean 'pointins/{shipped.stem}'"):
         find_config(f"pointins/{shipped.stem[:-1]}")
 

@@ -3,5 +3,11 @@
 from .ema_teacher import EMATeacherHook
 from .evaluators import LabelFreeInstanceEvaluator
 from .monitors import CollapseMonitor
+from .progress import ProgressBar
 
-__all__ = ["CollapseMonitor", "EMATeacherHook", "LabelFreeInstanceEvaluator"]
+__all__ = [
+    "CollapseMonitor",
+    "EMATeacherHook",
+    "LabelFreeInstanceEvaluator",
+    "ProgressBar",
+]

@@ -64,7 +64,7 @@ def regularize_offset(
     prior: PriorBuffer,
     direction: str = "axis",
     direction_prior: Any = None,
-    rounds: int = 3,
+    rounds: int = 5,
     magnitude: bool = True,
     batch: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -81,10 +81,11 @@ def regularize_offset(
         prior: magnitude prior, any object with ``quantile(u)``.
         direction: ``"none"``, ``"axis"`` (the paper's x, y, z) or
             ``"random_rotation"`` (the axes of ``rounds`` random rotations in turn;
-            a concentration off the axes does not survive it).
+            a concentration off the axes survives the former, not the latter).
         direction_prior: object with ``quantile(axis, u)``; uniform on [-1, 1] when
             None. ``"random_rotation"`` knows the uniform sphere only.
-        rounds: number of rotations.
+        rounds: number of rotations; 5 halve a tight cone's concentration, 20 make it
+            uniform.
         magnitude: whether lengths are regularised.
         batch: (N,) cloud of every point, when ranks are taken per cloud.
         generator: CPU generator for ties and rotations.
@@ -121,7 +122,10 @@ def _match_axes(unit, direction_prior, batch, generator) -> Tensor:
             matched.append(2 * u - 1)
         else:
             matched.append(direction_prior.quantile(axis, u).to(unit))
-    return nn.functional.normalize(torch.stack(matched, dim=1), dim=1, eps=1e-12)
+    matched = torch.stack(matched, dim=1)
+    # The middle of all three distributions (a cloud of one point) has no direction.
+    matched = torch.where(matched.abs().amax(1, keepdim=True) > 0, matched, unit)
+    return nn.functional.normalize(matched, dim=1, eps=1e-12)
 
 
 def magnitude_distribution_loss(
@@ -203,7 +207,7 @@ class ODRLoss(nn.Module):
         self,
         mode: str = "target",
         direction: str = "axis",
-        rounds: int = 3,
+        rounds: int = 5,
         magnitude: bool = True,
         scope: str = "cloud",
         num_projections: int = 16,
@@ -221,9 +225,11 @@ class ODRLoss(nn.Module):
         self.scope = scope
         self.num_projections = num_projections
         self.prior = None if prior is None else PriorBuffer(build_prior(prior))
-        self.direction_prior = (
-            None if direction_prior is None else build_direction_prior(direction_prior)
-        )
+        self.direction_prior = None
+        if direction_prior is not None:
+            self.direction_prior = build_direction_prior(direction_prior)
+            if self.direction_prior.kind == "none":
+                self.direction = "none"
 
     def regularize(
         self,

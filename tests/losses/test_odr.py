@@ -86,22 +86,24 @@ def test_ties_do_not_follow_the_order_of_points():
     assert not torch.equal(u, other)
 
 
-def test_directions_are_unit_and_spread(prior):
+def test_directions_are_spread(prior):
+    """What is left of a cone by the second moment, 1/3 thrice on the sphere."""
     cone = offsets() * 0.3 + torch.tensor([1.0, 1.0, 1.0])
     moments = {}
     for direction in ("none", "axis", "random_rotation"):
         regular = regularize_offset(
-            cone, prior, direction=direction, rounds=5, generator=seeded()
+            cone, prior, direction=direction, rounds=20, generator=seeded()
         )
         unit = torch.nn.functional.normalize(regular, dim=1)
         moments[direction] = torch.linalg.eigvalsh(unit.t() @ unit / len(unit))
         quantile = torch.quantile(lengths(regular), torch.tensor([0.1, 0.9]))
         expected = prior.quantile(torch.tensor([0.1, 0.9]))
         torch.testing.assert_close(quantile, expected, rtol=1e-2, atol=0)
-    # axis by axis leaves a diagonal concentration, random rotations do not
-    assert moments["none"][2] > 0.8
-    assert moments["axis"][2] > 0.5
-    assert moments["random_rotation"][2] < 0.42
+    assert moments["none"][2] > 0.9
+    # axis by axis the diagonal becomes a disc, random rotations fill the sphere
+    assert moments["axis"][0] < 0.05
+    third = torch.full((3,), 1 / 3)
+    torch.testing.assert_close(moments["random_rotation"], third, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("direction", ["none", "axis", "random_rotation"])

@@ -139,7 +139,7 @@ def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
         raise UserError(f"option {dotted}: {'.'.join(parents)} is a tuple; set it whole")
     old = node[key] if not isinstance(node, dict) or key in node else None
     if isinstance(value, dict) and isinstance(old, dict):
-        value = _merge(value, old)
+        value = _merge({last: value}, {last: old})[last]
     node[key] = ConfigDict(value) if isinstance(value, dict) else value
 
 
@@ -324,7 +324,9 @@ def parse_value(text: str) -> Any:
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
+        bare = isinstance(value, tuple) and not text.startswith("(")
+        return list(value) if bare else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
     for opening, closing, kind in (("[", "]", list), ("(", ")", tuple)):

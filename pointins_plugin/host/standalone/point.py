@@ -6,6 +6,7 @@ import torch
 from addict import Dict
 from torch import Tensor
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.ops.sparse_conv import NeighbourMap, submanifold_map
 
 from .serialization import encode
@@ -36,9 +37,11 @@ class Point(Dict):
     """A batched point cloud as a dictionary with attribute access.
 
     Keys with a meaning: ``coord`` (N, 3) metres; ``feat`` (N, C); ``offset`` (B,)
-    cumulative counts and ``batch`` (N,), each completed from the other;
-    ``grid_coord`` (N, 3) integer cells, or ``grid_size`` metres to compute them;
-    ``serialized_order`` and ``serialized_inverse`` (K, N) after ``serialization``.
+    cumulative counts and ``batch`` (N,), each completed from the other, one cloud
+    where both are missing; ``grid_coord`` (N, 3) integer cells, or ``grid_size``
+    metres to compute them; ``serialized_order`` and ``serialized_inverse`` (K, N)
+    after ``serialization``. The Point itself is the sparse tensor of convolutions:
+    it keeps their neighbour maps.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -60,6 +63,9 @@ class Point(Dict):
             order: names of curves.
             depth: bits per axis; None takes the least that holds the grid.
             shuffle_orders: permute the orders at random (torch's generator).
+
+        Raises:
+            UserError: the batch is empty, or its grid has more than 2^16 cells a side.
         """
         order = [order] if isinstance(order, str) else list(order)
         self["order"] = order
@@ -67,9 +73,10 @@ class Point(Dict):
         if depth is None:
             depth = int(self.grid_coord.max() + 1).bit_length()
         if depth > 16 or depth * 3 + len(self.offset).bit_length() > 63:
-            raise ValueError(
-                f"a grid of 2^{depth} cells is too large to serialize: use a larger "
-                "grid_size or crop the cloud"
+            raise UserError(
+                f"a batch of {len(self.offset)} clouds with a grid of 2^{depth} cells "
+                "a side is too large to serialize (2^16, and 63 bits in all): use a "
+                "larger grid_size or crop the clouds"
             )
         self["serialized_depth"] = depth
         code = torch.stack(
@@ -77,7 +84,8 @@ class Point(Dict):
         )
         if shuffle_orders:
             code = code[torch.randperm(len(code))]
-        index = torch.argsort(code, dim=1)
+        # Stable: points of one cell keep their order on every device.
+        index = torch.argsort(code, dim=1, stable=True)
         rank = torch.arange(code.shape[1], device=code.device).expand_as(index)
         self["serialized_code"] = code
         self["serialized_order"] = index
@@ -100,11 +108,17 @@ class Point(Dict):
         return self[key]
 
     def _ensure_grid(self) -> None:
-        if "grid_coord" in self:
-            return
-        if not {"grid_size", "coord"} <= self.keys():
-            raise ValueError("Point needs grid_coord, or coord and grid_size")
-        low = self.coord.min(0)[0]
-        self["grid_coord"] = torch.div(
-            self.coord - low, self.grid_size, rounding_mode="trunc"
-        ).int()
+        if "grid_coord" not in self:
+            if not {"grid_size", "coord"} <= self.keys():
+                raise UserError(
+                    "Point: a batch needs grid_coord, or coord and grid_size: collect "
+                    "them in the last transform"
+                )
+            low = self.coord.amin(0) if len(self.coord) else 0
+            cell = torch.div(self.coord - low, self.grid_size, rounding_mode="trunc")
+            self["grid_coord"] = cell.int()
+        if not len(self.grid_coord):
+            raise UserError("Point: the batch holds no points: check the data's crops")
+        if "batch" not in self:
+            self["batch"] = torch.zeros_like(self.grid_coord[:, 0]).long()
+            self["offset"] = batch2offset(self.batch)

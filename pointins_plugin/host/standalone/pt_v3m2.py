@@ -5,6 +5,8 @@ Configuration keys, state-dict names and numbers are those of Pointcept's
 Source: Wu et al., Point Transformer V3 (CVPR 2024) and Sonata (CVPR 2025).
 """
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.ops.segments import segment_mean
+from pointins_plugin.ops.segments import segment_max, segment_mean
 
 from .logger import get_root_logger
 from .modules import PointModule, PointSequential, SubMConv3d
@@ -64,34 +66,71 @@ class RPE(nn.Module):
         return self.rpe_table[index].sum(3).permute(0, 3, 1, 2)
 
 
-def patch_padding(bincount: list[int], patch_size: int) -> tuple[Tensor, Tensor]:
-    """Lay clouds out in patches of equal size.
+@dataclass(frozen=True)
+class Patches:
+    """Clouds laid out in patches, along a curve.
+
+    Attributes:
+        pad: (N',) point of every slot.
+        unpad: (N,) slot of every point.
+        size: slots of a full patch.
+        num_full: full patches; they come first.
+        short: (S, L) bool, slots in use of the S shorter patches; None without any.
+    """
+
+    pad: Tensor
+    unpad: Tensor
+    size: int
+    num_full: int
+    short: Tensor | None
+
+
+@torch.no_grad()
+def lay_out_patches(bincount: list[int], size: int) -> Patches:
+    """Lay clouds out in patches.
 
     A cloud longer than a patch is filled up to whole patches by repeating points of
-    its second last patch; a shorter one is left as it is.
+    its second last patch (Pointcept's rule); a cloud shorter than a patch is one
+    shorter patch.
 
     Args:
         bincount: points of each cloud.
-        patch_size: points of a patch.
-
-    Returns:
-        ``pad`` (N',) the point of every slot, ``unpad`` (N,) the slot of every point.
+        size: points of a patch.
     """
-    pads, unpads = [], []
-    first_point = first_slot = 0
-    for count in bincount:
+    full_pad, short_pad = [], []
+    full_unpad: dict[int, Tensor] = {}
+    short_unpad: dict[int, Tensor] = {}
+    short = torch.tensor([n for n in bincount if 0 < n < size], dtype=torch.long)
+    longest = int(short.max()) if len(short) else 0
+    first = num_full = num_short = 0
+    for cloud, count in enumerate(bincount):
         index = torch.arange(count)
-        unpads.append(index + first_slot)
-        slots = index
-        remainder = count % patch_size
-        if count > patch_size and remainder:
-            missing = patch_size - remainder
-            fill_from = count - patch_size
-            slots = torch.cat([index, torch.arange(fill_from, fill_from + missing)])
-        pads.append(slots + first_point)
-        first_point += count
-        first_slot += len(slots)
-    return torch.cat(pads), torch.cat(unpads)
+        if count >= size:
+            missing = -count % size
+            fill = torch.arange(count - size, count - size + missing)
+            full_pad += [index + first, fill + first]
+            full_unpad[cloud] = index + num_full * size
+            num_full += (count + missing) // size
+        elif count:
+            slots = torch.arange(longest).clamp(max=count - 1)
+            short_pad.append(slots + first)
+            short_unpad[cloud] = index + num_short * longest
+            num_short += 1
+        first += count
+    unpad = [
+        full_unpad[cloud]
+        if cloud in full_unpad
+        else short_unpad[cloud] + num_full * size
+        for cloud, count in enumerate(bincount)
+        if count
+    ]
+    return Patches(
+        pad=torch.cat(full_pad + short_pad),
+        unpad=torch.cat(unpad),
+        size=size,
+        num_full=num_full,
+        short=torch.arange(longest) < short[:, None] if len(short) else None,
+    )
 
 
 class SerializedAttention(PointModule):
@@ -99,8 +138,8 @@ class SerializedAttention(PointModule):
 
     With ``enable_flash`` a cloud shorter than ``patch_size`` is one shorter patch;
     without, the patch shrinks to the smallest cloud of the batch (Pointcept's rule).
-    Where flash-attn cannot be imported, or on CPU, ``scaled_dot_product_attention``
-    computes the same thing.
+    Both are computed by ``scaled_dot_product_attention``, which has flash kernels of
+    its own, in the dtype of the features (flash-attn would round float32 to bfloat16).
     """
 
     def __init__(
@@ -141,76 +180,77 @@ class SerializedAttention(PointModule):
         self.proj_drop = nn.Dropout(proj_drop)
         self.rpe = RPE(patch_size, num_heads) if enable_rpe else None
 
-    @torch.no_grad()
-    def _layout(self, point: Point) -> tuple[Tensor, Tensor, list[int], int]:
-        """Return pad, unpad, patch lengths and patch size, cached on the Point."""
-        if "patch_layout" not in point:
+    def _patches(self, point: Point) -> Patches:
+        """Return the layout of a Point's patches, shared by the blocks of a stage."""
+        key = f"patches_{self.patch_size}_{self.enable_flash}"
+        if key not in point:
             bincount = offset2bincount(point.offset).tolist()
             size = self.patch_size
             if not self.enable_flash:
-                size = min(size, *bincount)
-            pad, unpad = patch_padding(bincount, size)
-            short = [n for n in bincount if n < size] if self.enable_flash else []
-            lengths = []
-            if short:
-                for count in bincount:
-                    lengths += [size] * -(-count // size) if count >= size else [count]
+                size = min(size, *(count for count in bincount if count))
+            layout = lay_out_patches(bincount, size)
             device = point.offset.device
-            layout = (pad.to(device), unpad.to(device), lengths, size)
-            point["patch_layout"] = layout
-        return point["patch_layout"]
+            short = layout.short
+            point[key] = Patches(
+                pad=layout.pad.to(device),
+                unpad=layout.unpad.to(device),
+                size=layout.size,
+                num_full=layout.num_full,
+                short=None if short is None else short.to(device),
+            )
+        return point[key]
 
     def forward(self, point: Point) -> Point:
-        pad, unpad, lengths, size = self._layout(point)
-        order = point.serialized_order[self.order_index][pad]
-        inverse = unpad[point.serialized_inverse[self.order_index]]
-        qkv = self.qkv(point.feat)[order]
-        if lengths:
-            feat = self._attend_ragged(qkv, lengths, size)
-        else:
-            bias = self._position_bias(point, order, size)
-            feat = self._attend(qkv.view(-1, size, 3 * self.channels), bias)
-        feat = feat.reshape(-1, self.channels)[inverse]
-        point.feat = self.proj_drop(self.proj(feat))
+        patches = self._patches(point)
+        order = point.serialized_order[self.order_index][patches.pad]
+        inverse = patches.unpad[point.serialized_inverse[self.order_index]]
+        # index_select: its gradient adds rows, indexing's would sort them first. At
+        # most two slots show one point, so that the sum has one order.
+        qkv = self.qkv(point.feat).index_select(0, order)
+        num_full = patches.num_full * patches.size
+        parts = []
+        if num_full:
+            full = qkv[:num_full].unflatten(0, (-1, patches.size))
+            bias = self._position_bias(point, order, patches)
+            parts.append(self._attend(full, bias).flatten(0, 1))
+        if patches.short is not None:
+            short = qkv[num_full:].unflatten(0, patches.short.shape)
+            in_use = patches.short[:, None, None, :]
+            parts.append(self._attend(short, in_use).flatten(0, 1))
+        feat = parts[0] if len(parts) == 1 else torch.cat(parts)
+        point.feat = self.proj_drop(self.proj(feat.index_select(0, inverse)))
         return point
 
-    def _attend(self, qkv: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Attend within (P, K, 3C) patches; return (P, K, C)."""
+    def _attend(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend within (P, K, 3C) patches; return (P, K, C).
+
+        Args:
+            qkv: queries, keys and values of every slot.
+            mask: bias to add to the attention, or bool keys in use; it broadcasts to
+                (P, H, K, K).
+        """
         heads = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
         if self.upcast:
-            query, key = query.float(), key.float()
-            value = value.float()
-        if bias is not None:
-            bias = bias.to(query.dtype)
+            query, key, value = query.float(), key.float(), value.float()
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(query.dtype)
         attended = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=bias,
+            attn_mask=mask,
             dropout_p=self.attn_drop if self.training else 0.0,
             scale=self.scale,
         )
         return attended.transpose(1, 2).flatten(2).to(qkv.dtype)
 
-    def _attend_ragged(self, qkv: Tensor, lengths: list[int], size: int) -> Tensor:
-        """Attend within patches of which some are shorter than ``size``."""
-        parts = qkv.split(lengths)
-        full = [part for part in parts if len(part) == size]
-        attended = iter(self._attend(torch.stack(full))) if full else iter(())
-        return torch.cat(
-            [
-                next(attended) if len(part) == size else self._attend(part[None])[0]
-                for part in parts
-            ]
-        )
-
-    def _position_bias(self, point, order, size):
+    def _position_bias(self, point: Point, order: Tensor, patches: Patches):
         if self.rpe is None:
             return None
-        key = f"rel_pos_{self.order_index}"
+        key = f"rel_pos_{self.order_index}_{patches.size}"
         if key not in point:
-            grid = point.grid_coord[order].view(-1, size, 3)
+            grid = point.grid_coord[order].view(-1, patches.size, 3)
             point[key] = grid.unsqueeze(2) - grid.unsqueeze(1)
         return self.rpe(point[key])
 
@@ -322,7 +362,8 @@ class GridPooling(PointModule):
     """Pool points by cells ``stride`` times as large: features by maximum.
 
     The pooled Point keeps ``pooling_parent`` and ``pooling_inverse``, so that coarse
-    features can be cast up again.
+    features can be cast up again. Its orders are shuffled whatever the backbone's
+    ``shuffle_orders`` says, in evaluation too: so does Pointcept.
     """
 
     def __init__(
@@ -345,13 +386,9 @@ class GridPooling(PointModule):
         key = point.batch << 48 | grid[:, 0] << 32 | grid[:, 1] << 16 | grid[:, 2]
         key, cluster = torch.unique(key, return_inverse=True)
         num = len(key)
-        projected = self.proj(point.feat)
-        index = cluster[:, None].expand_as(projected)
-        pooled = projected.new_zeros(num, projected.shape[1])
-        pooled = pooled.scatter_reduce(0, index, projected, "amax", include_self=False)
         low = (1 << 16) - 1
         attributes: dict[str, Any] = {
-            "feat": pooled,
+            "feat": segment_max(self.proj(point.feat), cluster, num),
             "coord": segment_mean(point.coord, cluster, num),
             "grid_coord": torch.stack([key >> 32 & low, key >> 16 & low, key & low], 1),
             "batch": key >> 48,
@@ -399,7 +436,7 @@ class GridUnpooling(PointModule):
         parent, inverse = point.pop("pooling_parent"), point.pooling_inverse
         coarse = point.feat
         parent = self.proj_skip(parent)
-        parent.feat = parent.feat + self.proj(point).feat[inverse]
+        parent.feat = parent.feat + self.proj(point).feat.index_select(0, inverse)
         if self.traceable:
             point.feat = coarse
             parent["unpooling_parent"] = point
@@ -429,6 +466,11 @@ class Embedding(PointModule):
     def forward(self, point: Point) -> Point:
         point = self.stem(point)
         if "mask" in point:
+            if self.mask_token is None:
+                raise UserError(
+                    "PT-v3m2: the batch has a mask but the backbone no token for it: "
+                    "set mask_token=True"
+                )
             token = self.mask_token.to(point.feat.dtype)
             point.feat = torch.where(point.mask.unsqueeze(-1), token, point.feat)
         return point
@@ -498,9 +540,7 @@ class PointTransformerV3(PointModule):
                     f"stages (enc_depths) need {self.num_stages - fewer}"
                 )
         if enable_flash:
-            get_root_logger().info(
-                "PT-v3m2: attention by scaled_dot_product_attention (flash patches)"
-            )
+            _say_flash()
         shared = {
             "mlp_ratio": mlp_ratio,
             "qkv_bias": qkv_bias,
@@ -576,11 +616,26 @@ class PointTransformerV3(PointModule):
         self.apply(_init_weights)
 
     def forward(self, data_dict: dict) -> Point:
-        point = self.embedding(Point(data_dict))
+        point = Point(data_dict)
+        channels = self.embedding.stem.linear.in_features
+        if point.feat.shape[1] != channels:
+            raise UserError(
+                f"PT-v3m2: the batch's feat has {point.feat.shape[1]} channels, the "
+                f"backbone was built for {channels}: set in_channels or the feat_keys "
+                "of Collect"
+            )
+        point = self.embedding(point)
         point.serialization(order=self.order, shuffle_orders=self.shuffle_orders)
         point.sparsify()
         point = self.enc(point)
         return point if self.enc_mode else self.dec(point)
+
+
+@cache
+def _say_flash() -> None:
+    get_root_logger().info(
+        "PT-v3m2: enable_flash is computed by PyTorch's scaled_dot_product_attention"
+    )
 
 
 def _init_weights(module: nn.Module) -> None:

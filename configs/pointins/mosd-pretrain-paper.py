@@ -1,0 +1,5 @@
+"""PointINS on mOSD with the *paper* preset, the twin of mosd-pretrain."""
+
+_base_ = ["mosd-pretrain.py", "_base_/paper.py"]
+
+model = dict(offset_branch=dict(odr={{_base_.paper_odr}}, scr={{_base_.paper_scr}}))

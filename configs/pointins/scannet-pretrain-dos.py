@@ -1,0 +1,5 @@
+"""DOS on ScanNet: the same run without the offset branch."""
+
+_base_ = ["scannet-pretrain.py"]
+
+model = dict(offset_branch=None)

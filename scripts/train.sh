@@ -1,0 +1,96 @@
+#!/bin/sh
+# Train: sh scripts/train.sh -c pointins/scannet-pretrain [options]
+#
+#   -c CONFIG   pointins/NAME, NAME (with -d pointins) or a path to a .py file
+#   -d DATASET  folder of the config and of the run (default: the config's)
+#   -n NAME     name of the run (default: the config's)
+#   -w WEIGHT   checkpoint to start from
+#   -r true     go on with the run of this name from its last checkpoint
+#   -g N        processes on this machine (default: its GPUs, or 1)
+#   -m N        machines (under Slurm)
+#   -p PYTHON   interpreter (default: see _environment.sh)
+#   -o K=V ...  overrides of the config, up to the end of the line
+#
+# Paths are relative to the repository. The run lies in exp/DATASET/NAME: config.py, train.log,
+# metrics.jsonl, model/, and code/, the plugin as it was.
+set -eu
+
+DATASET= CONFIG= NAME= WEIGHT=None RESUME=false GPUS= MACHINES=1 INTERPRETER=
+OPTIONS=false
+while [ $# -gt 0 ]; do
+    case $1 in
+    -o) shift; OPTIONS=true; break ;;
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'; exit 0 ;;
+    -[pdcnwgmr])
+        [ $# -ge 2 ] || { echo "pointins: error: $1 needs a value" >&2; exit 2; }
+        case $1 in
+        -p) INTERPRETER=$2 ;; -d) DATASET=$2 ;; -c) CONFIG=$2 ;; -n) NAME=$2 ;;
+        -w) WEIGHT=$2 ;; -g) GPUS=$2 ;; -m) MACHINES=$2 ;; -r) RESUME=$2 ;;
+        esac
+        shift 2 ;;
+    *) echo "pointins: error: unknown option $1; see sh scripts/train.sh -h" >&2
+        exit 2 ;;
+    esac
+done
+[ -n "$CONFIG" ] || {
+    echo "pointins: error: name a config: -c pointins/demo-pretrain" >&2
+    exit 2
+}
+case $RESUME in
+true | false) ;;
+*) echo "pointins: error: -r is true or false, not $RESUME" >&2; exit 2 ;;
+esac
+
+if [ -n "$INTERPRETER" ]; then
+    PYTHON=$INTERPRETER
+    ROOT=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+else
+    . "$(dirname "$0")/_environment.sh"
+    ensure_environment demo
+fi
+
+cd "$ROOT"
+case $CONFIG in
+*/*) [ -n "$DATASET" ] || DATASET=$(basename "$(dirname "$CONFIG")") ;;
+*) DATASET=${DATASET:-pointins} CONFIG=$DATASET/$CONFIG ;;
+esac
+[ -n "$NAME" ] || NAME=$(basename "$CONFIG" .py)
+RUN=exp/$DATASET/$NAME
+if [ -z "$GPUS" ]; then
+    # shellcheck disable=SC2086
+    GPUS=$($PYTHON -c 'import torch; print(max(torch.cuda.device_count(), 1))')
+fi
+
+URL=auto
+if [ -n "${SLURM_NODELIST:-}" ]; then
+    HOST=$(scontrol show hostname "$SLURM_NODELIST" | head -n 1)
+    URL=tcp://$HOST:$((10000 + $(printf %s "$RUN" | cksum | cut -d ' ' -f 1) % 20000))
+fi
+
+if [ "$RESUME" = true ] && [ -f "$RUN/model/model_last.pth" ]; then
+    CONFIG=$RUN/config.py
+    WEIGHT=$RUN/model/model_last.pth
+    CODE=$(pwd)/$RUN/code
+else
+    if [ "$RESUME" = true ]; then
+        echo "pointins: $RUN has no checkpoint yet: starting afresh" >&2
+        RESUME=false
+    fi
+    mkdir -p "$RUN/model"
+    CODE=$(pwd)/$RUN/code
+    rm -rf "$CODE"
+    mkdir -p "$CODE"
+    (cd "$ROOT" && tar cf - --exclude=__pycache__ setup.py scripts configs pointins_plugin) |
+        (cd "$CODE" && tar xf -)
+fi
+
+PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
+if [ "$OPTIONS" = false ]; then
+    set --
+fi
+# shellcheck disable=SC2086
+exec $PYTHON -m pointins_plugin.cli train --config-file "$CONFIG" \
+    --num-gpus "$GPUS" --num-machines "$MACHINES" \
+    --machine-rank "${SLURM_NODEID:-0}" --dist-url "$URL" \
+    --options save_path="$RUN" resume="$RESUME" weight="$WEIGHT" "$@"

@@ -1,0 +1,263 @@
+"""The trunk: what it returns, what it refuses, and what leaves it unchanged."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import build_model
+from pointins_plugin.models.tokens import up_cast
+
+BACKBONE = {
+    "type": "PT-v3m2",
+    "in_channels": 6,
+    "order": ("z", "hilbert"),
+    "stride": (2, 2),
+    "enc_depths": (1, 1, 1),
+    "enc_channels": (16, 16, 32),
+    "enc_num_head": (2, 2, 4),
+    "enc_patch_size": (64, 64, 64),
+    "drop_path": 0.0,
+    "enable_flash": False,
+    "traceable": True,
+    "enc_mode": True,
+}
+SPATIAL = {
+    "odr": {"type": "ODRLoss", "direction": "none"},
+    "scr": {
+        "type": "SCRLoss",
+        "graph": "spatial",
+        "segments": "none",
+        "radius": 2.5,
+        "drop_huge": 3.0,
+        "fallback": "none",
+        "exclude_planes": True,
+    },
+}
+PAPER = {"odr": {"type": "ODRLoss"}, "scr": {"type": "SCRLoss", "num_segments": 4}}
+PRIOR = {"type": "log_normal", "median": 0.2, "sigma": 0.5}
+
+
+def model(branch=SPATIAL, **options):
+    torch.manual_seed(0)
+    if branch is not None:
+        branch = {"prior": PRIOR, "hidden_channels": 32, "warmup_ratio": 0.1, **branch}
+    config = {
+        "type": "PointINS",
+        "backbone": BACKBONE,
+        "semantic": {
+            "type": "DOSObjective",
+            "hidden_channels": 32,
+            "embed_channels": 16,
+            "num_prototypes": 24,
+        },
+        "offset_branch": branch,
+        "up_cast_level": 2,
+        "match_max_r": 0.1,
+        **options,
+    }
+    return build_model(config)
+
+
+def scene(seed):
+    """A floor and three boxes of points, 5 cm apart."""
+    generator = torch.Generator().manual_seed(seed)
+    side = torch.arange(20) * 0.05
+    floor = torch.cartesian_prod(side, side, torch.zeros(1))
+    block = torch.cartesian_prod(*[torch.arange(5) * 0.05] * 3)
+    corners = [[0.1, 0.1, 0.1], [0.6, 0.1, 0.1], [0.3, 0.6, 0.1]]
+    points = torch.cat([floor, *[block + torch.tensor(corner) for corner in corners]])
+    return points + 0.005 * torch.rand(points.shape, generator=generator)
+
+
+def batch(num_scenes=2, seed=0):
+    """Two views of each scene, turned by 90 and scaled, with their matrices."""
+    views, origins, affines = [], [], []
+    for index in range(num_scenes):
+        origin = scene(seed + index)
+        for view in range(2):
+            angle = math.pi / 2 * (view + index)
+            c, s = math.cos(angle), math.sin(angle)
+            linear = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]).double()
+            affine = torch.eye(4, dtype=torch.float64)
+            affine[:3, :3] = linear * (1 + 0.1 * view)
+            affine[:3, 3] = 1.0
+            moved = origin.double() @ affine[:3, :3].t() + affine[:3, 3]
+            views.append(moved.float())
+            origins.append(origin)
+            affines.append(affine)
+    coord = torch.cat(views)
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "global_coord": coord,
+        "global_origin_coord": torch.cat(origins),
+        "global_feat": torch.cat([coord, torch.rand(coord.shape, generator=generator)], 1),
+        "global_offset": torch.tensor([len(v) for v in views]).cumsum(0),
+        "global_affine": torch.stack(affines),
+        "grid_size": torch.tensor([0.05]),
+        "name": ["a"] * num_scenes,
+    }
+
+
+def step(net, data, progress=0.5, seed=0):
+    net.train()
+    net.set_progress(progress)
+    torch.manual_seed(seed)
+    return net(copy.deepcopy(data))
+
+
+ROWS = {
+    "dos": None,
+    "offset": {},
+    "odr": {"odr": PAPER["odr"]},
+    "scr": {"scr": PAPER["scr"]},
+    "paper": PAPER,
+    "spatial": SPATIAL,
+    "scr before odr": {**PAPER, "order": ("scr", "odr")},
+    "odr on the student": {**PAPER, "odr": {"type": "ODRLoss", "mode": "distribution"}},
+    "consistency": {"scr": {**PAPER["scr"], "mode": "consistency"}},
+    "relative": {**SPATIAL, "relative_position": True},
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_of_the_component_table_takes_a_step(row):
+    net = model(ROWS[row])
+    output = step(net, batch())
+    assert all(torch.isfinite(value).all() and value.dim() == 0 for value in output.values())
+    output["loss"].backward()
+    assert all(
+        torch.isfinite(p.grad).all() for p in net.student.parameters() if p.grad is not None
+    )
+    assert net.student["backbone"].embedding.stem.linear.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in net.teacher.parameters())
+    if ROWS[row] is None:
+        assert "offset_loss" not in output
+    else:
+        assert net.student["offset_head"].mlp[0].weight.grad.abs().sum() > 0
+
+
+def test_branch_does_not_count_before_its_warm_up():
+    net = model()
+    early, late = (step(net, batch(), progress) for progress in (0.05, 0.5))
+    torch.testing.assert_close(early["loss"], early["semantic_loss"])
+    expected = late["semantic_loss"] + 0.25 * late["offset_loss"]
+    torch.testing.assert_close(late["loss"], expected)
+    assert early.keys() == late.keys()
+
+
+def test_same_seed_same_loss():
+    net = model()
+    assert step(net, batch(), seed=3)["loss"] == step(net, batch(), seed=3)["loss"]
+    assert step(net, batch(), seed=3)["loss"] != step(net, batch(), seed=4)["loss"]
+
+
+def test_unrecorded_matrix_is_recovered():
+    net, data = model(), batch()
+    tracked = step(net, data)
+    del data["global_affine"]
+    recovered = step(net, data)
+    for name, value in tracked.items():
+        torch.testing.assert_close(recovered[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_matrix_matters():
+    """Were offsets not carried to the origin frame, a wrong matrix would not show."""
+    net, data = model(PAPER), batch()
+    right = step(net, data)
+    data["global_affine"] = torch.eye(4).double().repeat(4, 1, 1)
+    assert (step(net, data)["offset_loss"] - right["offset_loss"]).abs() > 1e-4
+
+
+def test_nothing_in_common_is_finite():
+    """Views that do not overlap match nothing across; all keys stay."""
+    net, data = model(), batch(1)
+    full = step(net, data)
+    data["global_origin_coord"][data["global_offset"][0] :] += 100
+    apart = step(net, data)
+    assert apart.keys() == full.keys()
+    assert apart["cross_view_loss"] == 0
+    assert apart["offset_cross_loss"] == 0
+    assert torch.isfinite(apart["loss"])
+
+
+def test_targets_find_the_boxes():
+    net = model()
+    with torch.no_grad():
+        net.teacher["offset_head"].mlp[2].weight.zero_()
+    output = step(net, batch())
+    # three boxes in each of the views, the floor is a plane
+    assert output["pseudo_instances"] == pytest.approx(3)
+    target = net.latest["target"]
+    assert 0.4 < float(output["target_share"]) < 0.6
+    assert target.shift[target.mask].norm(dim=1).max() < 0.25
+
+
+def test_predicts_an_offset_for_every_point():
+    net = model(up_cast_level=1)
+    points = scene(0)
+    data = {
+        "coord": points,
+        "feat": torch.cat([points, points], 1),
+        "offset": torch.tensor([400, len(points)]),
+        "grid_size": 0.05,
+    }
+    net.eval()
+    output = net.predict_offsets(data)
+    assert output["shift"].shape == points.shape
+    assert output["feat"].shape[0] == len(points)
+    # the points of a token share its centre
+    centre = output["coord"] + output["shift"]
+    assert len(torch.unique((centre * 1e4).round(), dim=0)) < len(points) / 2
+    with pytest.raises(UserError, match="no offset branch"):
+        model(None).predict_offsets(data)
+    del data["grid_size"]
+    with pytest.raises(UserError, match="neither grid_coord nor grid_size"):
+        net.predict_offsets(data)
+
+
+def test_return_point_gives_the_teachers_tokens():
+    net = model()
+    points = scene(0)
+    data = {
+        "coord": points,
+        "feat": torch.cat([points, points], 1),
+        "offset": torch.tensor([len(points)]),
+        "grid_size": 0.05,
+    }
+    net.eval()
+    torch.manual_seed(1)
+    point = net(data, return_point=True)["point"]
+    torch.manual_seed(1)
+    expected, _ = up_cast(net.teacher["backbone"](dict(data)), 2)
+    torch.testing.assert_close(point.feat, expected.feat)
+
+
+def test_teacher_stays_in_evaluation_mode():
+    net = model()
+    net.train()
+    assert net.student.training
+    assert not net.teacher.training
+
+
+def test_checkpoint_names_are_those_downstream_configs_use():
+    names = model().state_dict()
+    assert "student.backbone.embedding.stem.linear.weight" in names
+    assert "teacher.backbone.enc.enc0.block0.attn.qkv.weight" in names
+    assert "offset_branch.prior.magnitude_prior" in names
+
+
+def test_refusals_say_what_to_do():
+    with pytest.raises(UserError, match="ModelHook"):
+        model().train()(batch())
+    net = model()
+    net.trainer = SimpleNamespace(hooks=[])
+    with pytest.raises(UserError, match="EMATeacherHook"):
+        net.before_train()
+    with pytest.raises(UserError, match="num_global_view=3"):
+        model(num_global_view=3)
+    with pytest.raises(ValueError, match="up_cast_level"):
+        model(up_cast_level=5)
