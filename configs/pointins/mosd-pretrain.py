@@ -125,15 +125,24 @@ transform = [
     ),
 ]
 transform_val = [
-    dict(type="CenterShift", apply_z=True),
     dict(type="GridSample", grid_size=grid_size, mode="train", return_grid_coord=True),
+    dict(type="Copy", keys_dict=dict(coord="origin_coord")),
+    dict(type="CenterShift", apply_z=True),
     dict(type="NormalizeColor"),
     dict(type="InstanceParser", segment_ignore_index=(-1, 0)),
     dict(type="ToTensor"),
     dict(type="Update", keys_dict=dict(grid_size=grid_size)),
     dict(
         type="Collect",
-        keys=("coord", "grid_coord", "segment", "instance", "grid_size", "name"),
+        keys=(
+            "coord",
+            "origin_coord",
+            "grid_coord",
+            "segment",
+            "instance",
+            "grid_size",
+            "name",
+        ),
         feat_keys=("coord", "color", "normal"),
     ),
 ]

@@ -1,5 +1,6 @@
 """Datasets of the plugin; importing the package registers them."""
 
 from .folder import FolderDataset
+from .rooms import RoomsDataset
 
-__all__ = ["FolderDataset"]
+__all__ = ["FolderDataset", "RoomsDataset"]

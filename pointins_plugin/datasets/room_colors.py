@@ -40,7 +40,9 @@ PAINTS = np.array(
     ],
     float,
 )
-METALS = np.array([[150, 152, 156], [58, 58, 60], [196, 196, 194], [104, 98, 90]], float)
+METALS = np.array(
+    [[150, 152, 156], [58, 58, 60], [196, 196, 194], [104, 98, 90]], float
+)
 PLASTICS = np.array(
     [
         [232, 232, 230],
@@ -123,6 +125,6 @@ def shade(
     to_lamp = lamp - coord
     distance = np.linalg.norm(to_lamp, axis=1)
     facing = np.maximum((normal * to_lamp).sum(1) / distance, 0)
-    light = 0.52 + 0.38 * facing / (0.6 + 0.12 * distance**2)
+    light = 0.62 + 0.4 * facing / (0.6 + 0.12 * distance**2)
     light += 0.24 * np.maximum(normal @ window, 0) + 0.06 * normal[:, 2]
     return np.clip(albedo * light[:, None], 0, 255)

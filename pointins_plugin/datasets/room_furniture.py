@@ -81,7 +81,12 @@ def _legs(make, x, y, top, thick, color, splay=0.0, round_=False, pattern=GRAIN)
             if round_ or splay:
                 foot = (sx * (x + splay), sy * (y + splay), 0)
                 make.pole(
-                    foot, (sx * x, sy * y, top), thick * 0.4, color, thick * 0.5, pattern
+                    foot,
+                    (sx * x, sy * y, top),
+                    thick * 0.4,
+                    color,
+                    thick * 0.5,
+                    pattern,
                 )
             else:
                 size = (thick, thick, top)
@@ -106,7 +111,9 @@ def table(rng: Rng, wood, width=None, depth=None, height=None) -> Piece:
         if rng.random() < 0.5:
             for sy in (-1, 1):
                 size = (w - 3 * t, 0.02, 0.08)
-                make.box((0, sy * (d / 2 - t), under - 0.04), size, color, pattern=GRAIN)
+                make.box(
+                    (0, sy * (d / 2 - t), under - 0.04), size, color, pattern=GRAIN
+                )
     elif style == 1:
         t = rng.uniform(0.035, 0.055)
         splay = min(0.05, d * 0.06)
@@ -253,7 +260,11 @@ def chair(rng: Rng, style: int, wood, fabric) -> Piece:
 def armchair(rng: Rng, fabric) -> Piece:
     """A padded chair with arms."""
     make = Maker()
-    w, d, seat = rng.uniform(0.72, 0.85), rng.uniform(0.72, 0.85), rng.uniform(0.38, 0.44)
+    w, d, seat = (
+        rng.uniform(0.72, 0.85),
+        rng.uniform(0.72, 0.85),
+        rng.uniform(0.38, 0.44),
+    )
     arm, cloth = rng.uniform(0.1, 0.15), np.clip(fabric + rng.normal(0, 6), 20, 245)
     inner = w - 2 * arm
     make.slab(
@@ -292,7 +303,9 @@ def sofa(rng: Rng, fabric) -> Piece:
     w = inner + 2 * arm
     options = dict(rounding=0.04, pattern=MOTTLED)
     low = 0.06
-    make.slab((-inner / 2, -d / 2, low), (inner / 2, d / 2, seat - 0.14), cloth, **options)
+    make.slab(
+        (-inner / 2, -d / 2, low), (inner / 2, d / 2, seat - 0.14), cloth, **options
+    )
     make.slab(
         (-w / 2, -d / 2, low), (w / 2, -d / 2 + back_t, back_h - 0.06), cloth, **options
     )
@@ -333,10 +346,20 @@ def sofa(rng: Rng, fabric) -> Piece:
         )
     for sx in (-1, 1):
         for y in (-d / 2 + 0.06, d / 2 - 0.06):
-            make.pole((sx * (w / 2 - 0.08), y, 0), (sx * (w / 2 - 0.08), y, low), 0.02, WOODS[3])
+            make.pole(
+                (sx * (w / 2 - 0.08), y, 0),
+                (sx * (w / 2 - 0.08), y, low),
+                0.02,
+                WOODS[3],
+            )
     if long:
         x = side * (inner / 2 - seat_w / 2)
-        make.pole((x, d / 2 + chaise - 0.08, 0), (x, d / 2 + chaise - 0.08, low), 0.02, WOODS[3])
+        make.pole(
+            (x, d / 2 + chaise - 0.08, 0),
+            (x, d / 2 + chaise - 0.08, low),
+            0.02,
+            WOODS[3],
+        )
     front = back_t + 0.16
     sit = Support(0, front / 2, seat, inner / 2 - 0.02, (d - front) / 2, 0.6, "seat")
     return Piece("sofa", make.build(), [sit])
@@ -345,12 +368,19 @@ def sofa(rng: Rng, fabric) -> Piece:
 def bed(rng: Rng, wood, fabric) -> Piece:
     """A bed with its head at the back."""
     make = Maker()
-    w, d = rng.choice([0.95, 1.25, 1.5, 1.7]) + rng.uniform(-0.04, 0.04), rng.uniform(2.0, 2.15)
+    w, d = (
+        rng.choice([0.95, 1.25, 1.5, 1.7]) + rng.uniform(-0.04, 0.04),
+        rng.uniform(2.0, 2.15),
+    )
     frame, top = rng.uniform(0.22, 0.32), rng.uniform(0.46, 0.58)
     color = wood if rng.random() < 0.6 else pick(rng, FABRICS)
     sheet, blanket = pick(rng, PAINTS), np.clip(fabric + rng.normal(0, 6), 20, 245)
     make.slab(
-        (-w / 2, -d / 2, 0.1), (w / 2, d / 2, frame), color, rounding=0.01, pattern=GRAIN
+        (-w / 2, -d / 2, 0.1),
+        (w / 2, d / 2, frame),
+        color,
+        rounding=0.01,
+        pattern=GRAIN,
     )
     make.slab(
         (-w / 2, -d / 2, 0.1),
@@ -418,7 +448,11 @@ def cabinet(rng: Rng, wood, kind="sideboard") -> Piece:
     if kind == "wardrobe":
         w, d, h = rng.uniform(0.8, 1.8), rng.uniform(0.52, 0.62), rng.uniform(1.8, 2.2)
     elif kind == "nightstand":
-        w, d, h = rng.uniform(0.38, 0.52), rng.uniform(0.35, 0.45), rng.uniform(0.42, 0.6)
+        w, d, h = (
+            rng.uniform(0.38, 0.52),
+            rng.uniform(0.35, 0.45),
+            rng.uniform(0.42, 0.6),
+        )
     else:
         w, d, h = rng.uniform(0.8, 1.8), rng.uniform(0.36, 0.5), rng.uniform(0.45, 0.95)
     color = np.clip(wood + rng.normal(0, 8), 20, 245)
@@ -426,9 +460,7 @@ def cabinet(rng: Rng, wood, kind="sideboard") -> Piece:
         color = pick(rng, PAINTS)
     front = np.clip(color + rng.normal(0, 10), 20, 250)
     metal, foot = pick(rng, METALS), rng.uniform(0.02, 0.12)
-    make.slab(
-        (-w / 2, -d / 2, foot), (w / 2, d / 2 - 0.02, h), color, pattern=GRAIN
-    )
+    make.slab((-w / 2, -d / 2, foot), (w / 2, d / 2 - 0.02, h), color, pattern=GRAIN)
     columns = max(1, round(w / rng.uniform(0.42, 0.6)))
     rows = 1 if kind == "wardrobe" or rng.random() < 0.4 else rng.integers(2, 4)
     cell_w, cell_h = w / columns, (h - foot) / rows
@@ -533,10 +565,15 @@ def plant(rng: Rng, standing: bool) -> Piece:
     green = pick(rng, LEAVES)
     reach, crown = 0.3 * scale, rng.uniform(0.6, 0.95) * scale
     for _ in range(rng.integers(10, 18)):
-        angle, out = rng.uniform(0, 2 * math.pi), math.sqrt(rng.uniform(0.05, 1)) * reach
+        angle, out = (
+            rng.uniform(0, 2 * math.pi),
+            math.sqrt(rng.uniform(0.05, 1)) * reach,
+        )
         lift = pot + crown * rng.uniform(0.25, 0.95) * (1 - 0.35 * out / reach)
         tip = np.array([math.cos(angle) * out, math.sin(angle) * out, lift])
-        up = align_z(np.array([*(tip[:2] * 0.9), 0.12 * scale + 0.3 * abs(rng.normal())]))
+        up = align_z(
+            np.array([*(tip[:2] * 0.9), 0.12 * scale + 0.3 * abs(rng.normal())])
+        )
         half = np.array([0.07, 0.1, 0.012]) * scale * rng.uniform(0.8, 1.3)
         make.ball(tip, half, np.clip(green + rng.normal(0, 10), 10, 240), up)
         make.pole((0, 0, pot * 0.9), tip, 0.006 * scale + 0.003, green * 0.8)

@@ -65,7 +65,7 @@ class Room:
 
 @dataclass
 class Wall:
-    """One wall: from ``start`` (2,) along ``along`` (2,), ``inward`` (2,) to its left."""
+    """One wall: from ``start`` (2,) along ``along`` (2,); ``inward`` (2,) is left."""
 
     start: np.ndarray
     along: np.ndarray
@@ -96,12 +96,19 @@ class Placed:
 
 def outline(rng: Rng) -> np.ndarray:
     """Return the corners (m, 2) of a rectangular or L-shaped floor of 3 to 7 m."""
-    w, d = rng.uniform(3.0, 7.0), rng.uniform(3.0, 5.5)
+    w, d = rng.triangular(3.0, 4.2, 7.0), rng.triangular(3.0, 3.4, 5.5)
     corners = np.array([[0, 0], [w, 0], [w, d], [0, d]])
     if min(w, d) > 3.8 and rng.random() < 0.4:
         cut_w, cut_d = w * rng.uniform(0.3, 0.5), d * rng.uniform(0.3, 0.5)
         corners = np.array(
-            [[0, 0], [w, 0], [w, d - cut_d], [w - cut_w, d - cut_d], [w - cut_w, d], [0, d]]
+            [
+                [0, 0],
+                [w, 0],
+                [w, d - cut_d],
+                [w - cut_w, d - cut_d],
+                [w - cut_w, d],
+                [0, d],
+            ]
         )
     corners -= corners.mean(0)
     if rng.random() < 0.5:  # a mirrored outline runs clockwise: turn it round
@@ -130,10 +137,6 @@ def inside(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     rise = np.where(a[:, 1] == b[:, 1], 1.0, b[:, 1] - a[:, 1])
     x = a[:, 0] + (y - a[:, 1]) / rise * (b[:, 0] - a[:, 0])
     return (crosses & (points[:, None, 0] < x)).sum(1) % 2 == 1
-
-
-def _prism(solids: Solids) -> Footprints:
-    return footprints(solids)
 
 
 class Layout:
@@ -185,7 +188,9 @@ class Layout:
                 at = rng.uniform(0.25, wall.length - w - 0.25)
                 sill = rng.uniform(0.75, 1.0)
                 top = sill + rng.uniform(1.0, 1.35)
-                openings.append((at, at + w, sill, min(top, self.height - 0.2), "window"))
+                openings.append(
+                    (at, at + w, sill, min(top, self.height - 0.2), "window")
+                )
             self._wall(wall, color, openings)
             self.wall_spots.append([o[:2] for o in openings])
             centre = wall.start + wall.along * wall.length / 2 - wall.inward * _WALL / 2
@@ -230,7 +235,9 @@ class Layout:
                 if rng.random() < 0.75:
                     leaf = pick(rng, WOODS if rng.random() < 0.5 else PAINTS)
                     depth = (-0.07, -0.03)
-                    block(filling, begin + 0.05, end - 0.05, 0, high - 0.04, depth, leaf)
+                    block(
+                        filling, begin + 0.05, end - 0.05, 0, high - 0.04, depth, leaf
+                    )
                     grip = begin + 0.12 if rng.random() < 0.5 else end - 0.12
                     block(
                         filling,
@@ -252,8 +259,12 @@ class Layout:
                 for z in (low, high - frame):
                     block(filling, begin, end, z, z + frame, depth, trim)
                 glass = (-_WALL + 0.03, -_WALL + 0.035)
-                block(filling, begin, end, low, high, glass, (150, 170, 185), returns=0.08)
-                block(filling, begin - 0.04, end + 0.04, low - 0.03, low, (0, 0.06), trim)
+                block(
+                    filling, begin, end, low, high, glass, (150, 170, 185), returns=0.08
+                )
+                block(
+                    filling, begin - 0.04, end + 0.04, low - 0.03, low, (0, 0.06), trim
+                )
             self._stuff(name, filling)
         block(make, at, wall.length + _WALL, 0, self.height)
         self._stuff("wall", make)
@@ -294,7 +305,7 @@ class Layout:
             make, yaw = Maker(), wall.yaw
             make.box((*middle, z), (w, 0.024, h), pick(rng, WOODS), yaw=yaw)
             canvas = middle + wall.inward * 0.012
-            color, pattern = pick(rng, [*PLASTICS, *FABRICS], 30), STRIPES
+            color = pick(rng, [*PLASTICS, *FABRICS], 30)
             pattern = STRIPES if rng.random() < 0.5 else MOTTLED
             size = (w - 0.07, 0.004, h - 0.07)
             make.box((*canvas, z), size, color, yaw=yaw, pattern=pattern)
@@ -327,6 +338,13 @@ class Layout:
         self.placed.append(placed)
         return placed
 
+    def covered(self) -> float:
+        """Return the share of the floor under furniture (its bounding rectangles)."""
+        x, y = self.corners.T
+        area = 0.5 * abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
+        standing = [one.piece for one in self.placed if one.z == 0]
+        return sum(piece.width * piece.depth for piece in standing) / area
+
     def jitter(self, degrees: float = 2.0) -> float:
         """Return a small turn in radians, often none."""
         rng = self.rng
@@ -348,7 +366,6 @@ class Layout:
             turn = self.jitter(degrees)
             away = 0.002 + rng.uniform(0, gap) - piece.low[1]
             away += abs(math.sin(turn)) * piece.width / 2
-            at -= (piece.high[0] + piece.low[0]) / 2 * -1 if at == ends[0] else 0.0
             x, y = wall.start + wall.along * at + wall.inward * away
             placed = self.put(piece, x, y, 0.0, wall.yaw + turn)
             if placed:
@@ -373,7 +390,7 @@ class Layout:
         return None
 
     def somewhere(self, piece: Piece, near_wall=0.5, tries=_UNPLACED) -> Placed | None:
-        """Place an object anywhere on the floor, turned along the walls or at random."""
+        """Place an object anywhere on the floor, mostly turned along the walls."""
         rng = self.rng
         low, high = self.corners.min(0), self.corners.max(0)
         for _ in range(tries):
@@ -497,8 +514,14 @@ class Layout:
                     self.on(shelf, support, one, turn=0.0, back=True)
                 elif draw < 0.85:
                     tall = max(0.08, support.clear * rng.uniform(0.35, 0.85))
-                    size = (rng.uniform(0.14, min(0.4, width * 0.8)), depth * 0.85, tall)
-                    self.on(shelf, support, furniture.box(rng, size), turn=self.jitter(3))
+                    size = (
+                        rng.uniform(0.14, min(0.4, width * 0.8)),
+                        depth * 0.85,
+                        tall,
+                    )
+                    self.on(
+                        shelf, support, furniture.box(rng, size), turn=self.jitter(3)
+                    )
                 elif support.clear > 0.3:
                     self.on(shelf, support, furniture.plant(rng, standing=False))
 
@@ -525,13 +548,15 @@ class Layout:
                 self.on(base, support, furniture.plant(rng, standing=False))
             elif kind == "screen":
                 one = furniture.screen(rng, large=base.piece.name == "cabinet")
-                self.on(base, support, one, turn=self.jitter(6), back=rng.random() < 0.7)
+                self.on(
+                    base, support, one, turn=self.jitter(6), back=rng.random() < 0.7
+                )
 
     def cushions(self, base: Placed, count: int) -> None:
         """Put cushions on a seat."""
         rng = self.rng
         for _ in range(count):
-            seat = [s for s in base.piece.supports if s.kind == "seat"][0]
+            seat = next(s for s in base.piece.supports if s.kind == "seat")
             leaning = rng.random() < 0.7
             one = furniture.cushion(rng, leaning)
             turn = self.jitter(8) if leaning else rng.uniform(-0.6, 0.6)
@@ -585,9 +610,13 @@ def _living(layout: Layout) -> None:
             for side in (-1, 1):
                 if rng.random() < 0.5:
                     seat = furniture.armchair(rng, layout.second_fabric)
-                    x = side * (stand.piece.width / 2 + seat.high[1] + rng.uniform(0.1, 0.5))
+                    x = side * (
+                        stand.piece.width / 2 + seat.high[1] + rng.uniform(0.1, 0.5)
+                    )
                     yaw = stand.yaw + side * math.pi / 2 + layout.jitter(15)
-                    one = layout.put(seat, *stand.point(x, rng.uniform(-0.2, 0.4)), 0, yaw)
+                    one = layout.put(
+                        seat, *stand.point(x, rng.uniform(-0.2, 0.4)), 0, yaw
+                    )
                     if one and rng.random() < 0.4:
                         layout.cushions(one, 1)
         layout.cushions(couch, rng.integers(1, 5))
@@ -635,7 +664,9 @@ def _bedroom(layout: Layout) -> None:
         if rng.random() < 0.5:
             at = berth.point(0, berth.piece.high[1] * 0.6)
             layout.rug(*at, berth.yaw, rng.uniform(1.8, 2.4), rng.uniform(1.3, 1.8))
-    closet = layout.against_wall(furniture.wardrobe(rng, layout.second_wood), corner=0.7)
+    closet = layout.against_wall(
+        furniture.wardrobe(rng, layout.second_wood), corner=0.7
+    )
     if closet and rng.random() < 0.4:
         layout.beside(closet, furniture.shelf(rng, layout.second_wood))
     if rng.random() < 0.6:
@@ -690,7 +721,9 @@ def _office(layout: Layout) -> None:
 def _meeting(layout: Layout) -> None:
     rng = layout.rng
     style = rng.integers(4)
-    wide = furniture.table(rng, layout.wood, rng.uniform(1.6, 2.4), rng.uniform(0.8, 1.1))
+    wide = furniture.table(
+        rng, layout.wood, rng.uniform(1.6, 2.4), rng.uniform(0.8, 1.1)
+    )
     for _ in range(8):
         spot = layout.open_spot(0.5)
         if spot is None:
@@ -713,32 +746,79 @@ _KINDS = (_living, _dining, _bedroom, _office, _meeting)
 _SHARES = (0.32, 0.16, 0.2, 0.2, 0.12)
 
 
-def furnish(rng: Rng) -> Room:
-    """Return a random furnished room."""
-    layout = Layout(rng)
-    _KINDS[rng.choice(len(_KINDS), p=_SHARES)](layout)
-    previous = None
+def _shelves(layout: Layout) -> None:
+    rng, previous = layout.rng, None
     for _ in range(rng.integers(1, 4)):
         stack = furniture.shelf(rng, layout.second_wood, low=rng.random() < 0.25)
-        if previous and rng.random() < 0.5:
+        if previous and rng.random() < 0.6:
             placed = layout.beside(previous, stack, gap=(0.0, 0.01))
         else:
             placed = layout.against_wall(stack, corner=0.4, gap=0.01, degrees=0.3)
         if placed:
             layout.fill_shelf(placed, rng.uniform(0.6, 0.95))
             previous = placed
-    for _ in range(rng.integers(0, 4)):
-        layout.box_stack()
-    if rng.random() < 0.6:
-        layout.against_wall(furniture.plant(rng, standing=True), corner=0.8, gap=0.15)
-    if rng.random() < 0.35:
-        layout.somewhere(furniture.lamp(rng, standing=True), near_wall=0.8)
-    for _ in range(rng.integers(0, 3)):
+
+
+def _storage(layout: Layout) -> None:
+    rng = layout.rng
+    if rng.random() < 0.3:
+        layout.against_wall(furniture.wardrobe(rng, layout.wood), corner=0.5)
+        return
+    board = layout.against_wall(furniture.cabinet(rng, layout.wood), corner=0.4)
+    if board:
+        layout.clutter(board, ["books", "box", "plant", "lamp"], rng.integers(1, 4))
+
+
+def _green(layout: Layout) -> None:
+    one = furniture.plant(layout.rng, standing=True)
+    layout.against_wall(one, corner=0.8, gap=0.15)
+
+
+def _light(layout: Layout) -> None:
+    layout.somewhere(furniture.lamp(layout.rng, standing=True), near_wall=0.8)
+
+
+def _spare_chair(layout: Layout) -> None:
+    rng = layout.rng
+    if rng.random() < 0.25:
+        one = furniture.armchair(rng, layout.second_fabric)
+    else:
         style = rng.integers(5)
         one = furniture.chair(rng, style, layout.second_wood, layout.second_fabric)
-        placed = layout.somewhere(one, near_wall=0.5)
-        if placed and rng.random() < 0.2:
-            size = rng.uniform((0.15, 0.12, 0.06), (0.24, 0.24, 0.2))
-            layout.on(placed, placed.piece.supports[0], furniture.box(rng, size))
+    placed = layout.somewhere(one, near_wall=0.5)
+    if placed and rng.random() < 0.2:
+        size = rng.uniform((0.15, 0.12, 0.06), (0.24, 0.24, 0.2))
+        layout.on(placed, placed.piece.supports[0], furniture.box(rng, size))
+    elif placed and rng.random() < 0.3:
+        twin = furniture.chair(rng, 1, layout.second_wood, layout.second_fabric)
+        layout.beside(placed, twin, gap=(0.0, 0.05))
+
+
+_EXTRAS = (
+    (_shelves, 0.2),
+    (_storage, 0.18),
+    (Layout.box_stack, 0.2),
+    (_green, 0.1),
+    (_light, 0.06),
+    (_spare_chair, 0.14),
+    (_dining, 0.06),
+    (_desk, 0.06),
+)
+_EXTRA_SHARES = np.array([share for _, share in _EXTRAS])
+
+
+def furnish(rng: Rng) -> Room:
+    """Return a random furnished room.
+
+    What its kind asks for comes first; then more, until a third to a half of
+    the floor is covered or nothing fits.
+    """
+    layout = Layout(rng)
+    _KINDS[rng.choice(len(_KINDS), p=_SHARES)](layout)
+    full = rng.uniform(0.34, 0.54)
+    for _ in range(36):
+        if layout.covered() >= full:
+            break
+        _EXTRAS[rng.choice(len(_EXTRAS), p=_EXTRA_SHARES)][0](layout)
     layout.pictures(rng.integers(0, 6))
     return layout.finish()

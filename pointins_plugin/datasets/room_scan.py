@@ -8,8 +8,8 @@ from .room_colors import shade, texture
 from .room_layout import Room, inside
 from .room_solids import BOX, ELLIPSOID, FRUSTUM, Solids, footprints
 
-_LOW, _HIGH = np.radians(-78.0), np.radians(42.0)  # elevations the scanner covers
-_FAR = 12.0  # m, no return beyond
+_LOW, _HIGH = np.radians(-78.0), np.radians(17.0)  # elevations the scanner covers
+_FAR = 5.0  # m, no return beyond: the reach of a depth camera
 
 
 @dataclass
@@ -240,10 +240,16 @@ def viewpoints(rng: np.random.Generator, room: Room, count: int) -> np.ndarray:
     points = rng.uniform(low, high, (max(64, 16 * count), 2))
     points = points[inside(room.outline, points)]
     gap = np.array([room.occupied.distance(point).min() for point in points])
-    free = points[gap > 0.3] if (gap > 0.3).sum() >= count else points[gap.argsort()[-count:]]
+    free = (
+        points[gap > 0.3]
+        if (gap > 0.3).sum() >= count
+        else points[gap.argsort()[-count:]]
+    )
     chosen = [free[0]]
     while len(chosen) < count:
-        away = np.min([np.linalg.norm(free - point, axis=1) for point in chosen], axis=0)
+        away = np.min(
+            [np.linalg.norm(free - point, axis=1) for point in chosen], axis=0
+        )
         # far apart, but not always in the very corners
         chosen.append(free[(away * rng.uniform(0.6, 1, len(free))).argmax()])
     heights = rng.uniform(1.2, 1.8, count)
@@ -262,11 +268,12 @@ def thin(coord: np.ndarray, voxel: float, order: np.ndarray) -> np.ndarray:
 def scan(
     room: Room,
     rng: np.random.Generator,
-    num_viewpoints: int = 4,
-    angular_step: float = 0.7,
+    num_viewpoints: int = 3,
+    angular_step: float = 1.0,
     voxel: float = 0.025,
     noise: float = 1.0,
     dropout: float = 0.03,
+    min_points: int = 10,
 ) -> dict[str, np.ndarray]:
     """Return a scan of a room: the surfaces seen from a few viewpoints.
 
@@ -281,10 +288,11 @@ def scan(
         voxel: edge of the voxels that keep one point each, m; 0 keeps all.
         noise: factor on the errors of range, normal and colour; 0 is a perfect scan.
         dropout: share of rays lost at random; grazing rays are lost more often.
+        min_points: an object seen by fewer points is left out: nobody would label it.
 
     Returns:
-        coord (n, 3) m, color (n, 3) 0-255, normal (n, 3) unit, facing the viewpoint that
-        saw the point, segment, instance and viewpoint (n,), viewpoints (v, 3).
+        coord (n, 3) m, color (n, 3) 0-255, normal (n, 3) unit, facing the viewpoint
+        that saw the point, segment, instance and viewpoint (n,), viewpoints (v, 3).
     """
     views = viewpoints(rng, room, num_viewpoints)
     solids = room.solids
@@ -327,6 +335,9 @@ def scan(
     if voxel > 0:
         order = thin(coord, voxel, order)
         order = rng.permutation(order)
+    seen_as = room.instance[which[order]]
+    size = np.bincount(seen_as[seen_as >= 0], minlength=room.instance.max() + 1)
+    order = order[(seen_as < 0) | (np.append(size, 0)[seen_as] >= min_points)]
     which, coord, viewpoint = which[order], coord[order], viewpoint[order]
     normal, local, ray = normal[order], local[order], ray[order]
 

@@ -107,7 +107,9 @@ class Maker:
         rotation = yaw_matrix(yaw) @ tilt_matrix(tilt) if tilt else yaw_matrix(yaw)
         half = np.asarray(size, float) / 2
         rounding = min(rounding, half.min() * 0.999)
-        self._add(BOX, centre, rotation, half, rounding, (1, 1), color, pattern, returns)
+        self._add(
+            BOX, centre, rotation, half, rounding, (1, 1), color, pattern, returns
+        )
         return self
 
     def slab(self, low, high, color, **options) -> "Maker":
@@ -237,27 +239,33 @@ def overlaps(a: Footprints, b: Footprints, slack: float = 0.001) -> np.ndarray:
     By separating axes; between a disc and a corner it may say yes a little early,
     never no too early.
     """
-    hit = (a.low[:, None] + slack < b.high) & (b.low + slack < a.high[:, None])
-    if not hit.any():
-        return hit
+    between = b.centre - a.centre[:, None]
+    reach_a = np.hypot(a.half[:, 0], a.half[:, 1]) + a.radius
+    reach_b = np.hypot(b.half[:, 0], b.half[:, 1]) + b.radius
+    distance = np.hypot(between[..., 0], between[..., 1])
+    hit = distance < reach_a[:, None] + reach_b - slack
+    hit &= (a.low[:, None] + slack < b.high) & (b.low + slack < a.high[:, None])
     rows, cols = np.nonzero(hit)
-    between = b.centre[cols] - a.centre[rows]
-    apart = np.zeros(len(rows), bool)
-    length = np.maximum(np.hypot(between[:, 0], between[:, 1]), 1e-12)
+    if not len(rows):
+        return hit
+    between = between[rows, cols]
+    towards = between / np.maximum(distance[rows, cols], 1e-12)[:, None]
     first, second = a.axis[rows], b.axis[cols]
-    for direction in (
-        first,
-        np.stack([-first[:, 1], first[:, 0]], 1),
-        second,
-        np.stack([-second[:, 1], second[:, 0]], 1),
-        between / length[:, None],
-    ):
-        gap = np.abs((between * direction).sum(1))
+    apart = np.zeros(len(rows), bool)
+    for direction in (first, _left(first), second, _left(second), towards):
+        gap = np.abs(_dot(between, direction))
         for prisms, index, axis in ((a, rows, first), (b, cols, second)):
-            cosine = np.abs((direction * axis).sum(1))
-            sine = np.abs(direction[:, 1] * axis[:, 0] - direction[:, 0] * axis[:, 1])
-            gap -= prisms.half[index, 0] * cosine + prisms.half[index, 1] * sine
+            gap -= prisms.half[index, 0] * np.abs(_dot(direction, axis))
+            gap -= prisms.half[index, 1] * np.abs(_dot(direction, _left(axis)))
             gap -= prisms.radius[index]
         apart |= gap > -slack
     hit[rows, cols] = ~apart
     return hit
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]
+
+
+def _left(a: np.ndarray) -> np.ndarray:
+    return np.stack([-a[:, 1], a[:, 0]], 1)

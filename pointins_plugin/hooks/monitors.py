@@ -126,8 +126,10 @@ class CollapseMonitor(HookBase):
         if branch is None or "teacher_shift" not in state:
             return figures
         shift, target = state["teacher_shift"], state["target"]
-        if len(shift):
-            figures.update(offset_distribution(shift, branch.prior))
+        # Offsets of planes that are left out are never taught, and mean nothing.
+        taught = shift if target.plane is None else shift[~target.plane]
+        if len(taught):
+            figures.update(offset_distribution(taught, branch.prior))
         clouds = int(state["teacher_batch"].max()) + 1 if len(shift) else 1
         instances = int(target.label.max()) + 1 if len(shift) else 0
         figures["target_share"] = float(target.mask.float().mean())

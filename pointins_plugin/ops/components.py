@@ -120,7 +120,7 @@ def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
     start = np.searchsorted(index[order], np.arange(num_cells + 1))
 
     # Connect kinds in separate layers far apart, so that one tree serves all.
-    span = np.ptp(points, axis=0).max() + 2 * radius
+    span = np.ptp(points, axis=0).max() + 4 * radius
     layered = np.column_stack([points - points.min(0), kind * span])
     centroid = np.empty((num_cells, 4))
     for axis in range(4):
@@ -133,13 +133,15 @@ def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
     representative = by_gap[start[:-1]]
     seeds = layered[representative]
     tree = cKDTree(seeds)
-    near = tree.query_pairs(radius * (1 - 1e-12), output_type="ndarray")
+    near = tree.query_pairs(radius * (1 - 1e-9), output_type="ndarray")
     cell_group = _components(near[:, 0], near[:, 1], num_cells)
     # Points of two cells can be linked only if the cells' seeds are within a radius
     # and two cell diagonals; groups already joined need no test.
     reach = tree.query_pairs(3 * radius, output_type="ndarray")
     reach = reach[cell_group[reach[:, 0]] != cell_group[reach[:, 1]]]
-    linked = _linked_cells(layered, order, start, reach, radius)
+    cell_kind = kind[representative]
+    reach = reach[cell_kind[reach[:, 0]] == cell_kind[reach[:, 1]]]
+    linked = _linked_cells(points, order, start, reach, radius)
     edges = np.concatenate([near, reach[linked]])
     return _components_of_points(edges, num_cells, index)
 
@@ -166,7 +168,10 @@ def _linked_cells(points, order, start, pairs, radius) -> np.ndarray:
     heavy = work > 100_000
     for row in np.flatnonzero(heavy):
         a, b = (points[order[start[c] : start[c + 1]]] for c in pairs[row])
-        linked[row] = cKDTree(a).query(b)[0].min() < radius
+        distance, nearest = cKDTree(a).query(b)
+        closest = distance.argmin()
+        gap = np.square(a[nearest[closest]] - b[closest]).sum()
+        linked[row] = gap < radius * radius
     light = np.flatnonzero(~heavy)
     chunk = np.cumsum(work[light]) // 4_000_000
     for number in np.unique(chunk):

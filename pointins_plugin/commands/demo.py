@@ -1,0 +1,143 @@
+"""The command ``pointins demo``: pre-train on rooms and look at what was found."""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from pointins_plugin.evaluation.label_free import format_table, offset_instances
+from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
+from pointins_plugin.host import (
+    TRAINERS,
+    collate_fn,
+    default_config_parser,
+    default_setup,
+)
+from pointins_plugin.ops.planes import dominant_planes
+from pointins_plugin.paths import find_config
+from pointins_plugin.pictures import save_panels
+from pointins_plugin.ply import write_arrows_ply, write_ply
+
+
+def run(words: Sequence[str]) -> None:
+    """Pre-train, evaluate, print the table and write pictures and .ply files."""
+    parser = argparse.ArgumentParser(
+        prog="pointins demo",
+        description="Pre-train a small network on procedural rooms, without labels, and "
+        "show the instances that it finds in rooms it has not seen.",
+    )
+    parser.add_argument("--config", default="pointins/demo-pretrain", help="config")
+    parser.add_argument("--out", default="exp/demo", help="folder of the run")
+    parser.add_argument("--seed", type=int, help="seed (default: the config's)")
+    parser.add_argument("--scenes", type=int, default=3, help="rooms to draw")
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew where a run was interrupted"
+    )
+    parser.add_argument("--threads", type=int, help="threads (default: torch's choice)")
+    args = parser.parse_args(words)
+
+    start = time.perf_counter()
+    trainer = _train(args)
+    out = Path(args.out)
+    result = json.loads((out / "label_free.json").read_text(encoding="utf-8"))
+    files = [
+        _show_scene(trainer, index, out)
+        for index in range(min(args.scenes, len(trainer.val_loader.dataset)))
+    ]
+    minutes = (time.perf_counter() - start) / 60
+    print(
+        f"\n{result['scenes']} rooms not seen in training, seed {result['seed']}: "
+        f"offset R^2 {result['offset_r2']:.2f}, cosine {result['offset_cosine']:.2f}\n"
+    )
+    print(format_table(result["methods"]))
+    print(
+        f"\n{minutes:.1f} minutes, {torch.get_num_threads()} threads, peak memory "
+        f"{_peak_memory():.1f} GiB, torch {torch.__version__}"
+    )
+    print(f"model     {out / 'model' / 'model_last.pth'}")
+    for picture, folder in files:
+        print(f"picture   {picture}\n          {folder}/*.ply")
+
+
+def _train(args: argparse.Namespace):
+    last = Path(args.out) / "model" / "model_last.pth"
+    options = {"save_path": args.out}
+    for key, value in (("seed", args.seed), ("num_threads", args.threads)):
+        if value is not None:
+            options[key] = value
+    source = find_config(args.config)
+    if last.is_file() and not args.fresh:
+        print(f"going on with the run in {args.out} (--fresh starts anew)", flush=True)
+        source = str(Path(args.out) / "config.py")
+        options = {**options, "resume": True, "weight": str(last)}
+    cfg = default_setup(default_config_parser(source, options))
+    trainer = TRAINERS.build({"type": cfg.train.type, "cfg": cfg})
+    trainer.train()
+    return trainer
+
+
+def _show_scene(trainer, index: int, out: Path) -> tuple[Path, Path]:
+    """Draw one validation scene and write its files; return their places."""
+    dataset = trainer.val_loader.dataset.dataset
+    evaluator = next(
+        hook for hook in trainer.hooks if isinstance(hook, LabelFreeInstanceEvaluator)
+    )
+    scene = dataset.get_data(index)
+    with torch.random.fork_rng():
+        np.random.seed(index)
+        batch = trainer.to_device(collate_fn([dataset[index]]))
+    trainer.model.eval()
+    output = trainer.model.predict_offsets(batch)
+    tokens = output["coord"].cpu().numpy()
+    shift = output["shift"].float().cpu().numpy()
+    plane = dominant_planes(
+        torch.from_numpy(tokens),
+        torch.tensor([len(tokens)]),
+        generator=torch.Generator().manual_seed(0),
+        **evaluator.planes,
+    ).numpy()
+    found = offset_instances(
+        tokens,
+        shift,
+        plane,
+        radius=evaluator.options["radius"],
+        min_size=evaluator.options["min_size"],
+    )
+    # Every point of the scan follows the nearest token.
+    _, nearest = cKDTree(batch["origin_coord"].cpu().numpy()).query(scene["coord"])
+    ply = out / "ply" / scene["name"]
+    vectors = np.where(plane[:, None], 0, shift)
+    write_ply(ply / "input.ply", scene["coord"], scene["color"], scene["normal"])
+    write_ply(
+        ply / "instances.ply",
+        scene["coord"],
+        scene["color"],
+        instance=found[nearest],
+        true_instance=scene["instance"],
+    )
+    kept = np.linalg.norm(vectors, axis=1) > 0
+    origin = batch["origin_coord"].cpu().numpy()
+    write_arrows_ply(ply / "offsets.ply", origin[kept], vectors[kept])
+    picture = out / f"{scene['name']}.png"
+    save_panels(
+        picture,
+        scene,
+        vectors[nearest],
+        found[nearest],
+        gt=scene["instance"],
+    )
+    return picture, ply
+
+
+def _peak_memory() -> float:
+    """Return the largest resident size of this process so far, GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**3 if sys.platform == "darwin" else 1024**2)
+
