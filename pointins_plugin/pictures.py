@@ -341,15 +341,32 @@ def point_radius(coord: np.ndarray) -> float:
 
 
 def best_azimuth(
-    coord: np.ndarray, normal: np.ndarray, elevation: float = 42.0
+    coord: np.ndarray, normal: np.ndarray | None = None, elevation: float = 42.0
 ) -> float:
-    """Return the direction (degrees) from which most points show their front."""
+    """Return the direction, degrees, from which a cloud shows most.
+
+    With normals, that is where most points face the camera. Without, it is where the
+    points cover the largest area: a partial scan hides its own shadows from where it
+    was taken.
+
+    Args:
+        coord: (N, 3) m.
+        normal: (N, 3), facing the scanner.
+        elevation: of the camera, degrees.
+    """
     azimuths = np.arange(-60.0, 300.0, 30.0)
-    fronts = []
+    cell = 2 * point_radius(coord)
+    shown = []
     for azimuth in azimuths:
         camera = look_at(coord, azimuth, elevation)
-        fronts.append((normal @ -camera.rotation[2] > 0.1).sum())
-    return float(azimuths[int(np.argmax(fronts))])
+        if normal is not None:
+            shown.append((normal @ -camera.rotation[2] > 0.1).sum())
+            continue
+        flat = np.floor(coord @ camera.rotation[:2].T / cell).astype(np.int64)
+        flat -= flat.min(0)
+        key = flat[:, 0] * (flat[:, 1].max() + 1) + flat[:, 1]
+        shown.append(len(np.unique(key)))
+    return float(azimuths[int(np.argmax(shown))])
 
 
 def _matplotlib():
@@ -505,7 +522,7 @@ def save_panels(
     }
     normal = scene.get("normal")
     if azimuth is None:
-        azimuth = -60.0 if normal is None else best_azimuth(coord, normal, elevation)
+        azimuth = best_azimuth(coord, normal, elevation)
     camera = look_at(coord, azimuth, elevation, *size)
     keep = np.ones(len(coord), bool)
     if normal is not None and np.ptp(coord[:, 2]) > 1.2:

@@ -42,7 +42,7 @@ model = dict(
         num_prototypes=256,
     ),
     offset_branch=dict(
-        prior=dict(type="log_normal", median=0.35, sigma=0.6),
+        prior=dict(type="log_normal", median=0.42, sigma=0.66),
         hidden_channels=256,
         odr={{_base_.spatial_odr}},
         scr={{_base_.spatial_scr}},

@@ -167,7 +167,7 @@ class Layout:
         floor, paint = Maker(), pick(rng, PAINTS)
         low, high = self.corners.min(0) - _WALL, self.corners.max(0) + _WALL
         pattern = PLANKS if rng.random() < 0.65 else TILES
-        ground = pick(rng, WOODS if pattern == PLANKS else PAINTS, 16)
+        ground = pick(rng, WOODS if pattern == PLANKS else PAINTS, 6)
         floor.slab((*low, -0.1), (*high, 0.0), ground, pattern=pattern)
         self._stuff("floor", floor)
         solid_walls = Maker()

@@ -8,7 +8,7 @@ from .room_colors import shade, texture
 from .room_layout import Room, inside
 from .room_solids import BOX, ELLIPSOID, FRUSTUM, Solids, footprints
 
-_LOW, _HIGH = np.radians(-78.0), np.radians(17.0)  # elevations the scanner covers
+_LOW, _HIGH = np.radians(-86.0), np.radians(17.0)  # elevations the scanner covers
 _FAR = 5.0  # m, no return beyond: the reach of a depth camera
 
 

@@ -1,0 +1,163 @@
+"""Folders of scenes: what is accepted, completed, and refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pointins_plugin.commands.check_data import run as check_data
+from pointins_plugin.datasets.folder import FolderDataset, check_folder
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import DATASETS, build_dataset
+
+
+def arrays(n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "coord": rng.random((n, 3)).astype(np.float32),
+        "color": rng.integers(0, 256, (n, 3)).astype(np.uint8),
+        "segment": rng.integers(0, 3, n).astype(np.int16),
+        "instance": rng.integers(-1, 3, n).astype(np.int16),
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(name="a", split="train", **changes):
+        folder = tmp_path / split / name
+        folder.mkdir(parents=True)
+        for key, value in {**arrays(), **changes}.items():
+            if value is not None:
+                np.save(folder / f"{key}.npy", value)
+        return tmp_path
+
+    return _write
+
+
+def first(root, **options):
+    return FolderDataset(split="train", data_root=str(root), **options)[0]
+
+
+def test_arrays_get_their_types(write):
+    scene = first(write())
+    assert scene["coord"].dtype == scene["color"].dtype == np.float32
+    assert scene["segment"].dtype == scene["instance"].dtype == np.int32
+    assert scene["name"] == "a"
+    assert scene["split"] == "train"
+    np.testing.assert_array_equal(scene["color"], arrays()["color"])
+
+
+def test_colours_in_either_range_are_the_same(write):
+    root = write()
+    write("b", "unit", color=arrays()["color"].astype(np.float32) / 255)
+    again = FolderDataset(split="unit", data_root=str(root))[0]
+    np.testing.assert_allclose(again["color"], first(root)["color"], atol=1e-3)
+
+
+def test_what_is_missing_is_completed(write):
+    scene = first(write(color=None, segment=None, instance=None))
+    assert (scene["color"] == 127.5).all()
+    assert (scene["segment"] == -1).all()
+    np.testing.assert_allclose(np.linalg.norm(scene["normal"], axis=1), 1, rtol=1e-5)
+    assert (scene["normal"][:, 2] >= 0).all()
+
+
+def test_scenes_in_memory_are_not_changed_by_their_users(write):
+    dataset = FolderDataset(split="train", data_root=str(write()))
+    dataset[0]["coord"][:] = 7
+    assert dataset[0]["coord"].max() <= 1
+
+
+BAD = {
+    "has no coord.npy": {"coord": None},
+    r"coord.npy has shape \(50, 2\)": {"coord": np.zeros((50, 2))},
+    "has 1 point, at least 2": {"coord": np.zeros((1, 3))},
+    "has 0 points": {"coord": np.zeros((0, 3))},
+    "segment.npy has 49 rows, but coord.npy 50": {"segment": np.zeros(49, int)},
+    "coord.npy has 1 rows with NaN": {"coord": np.r_[np.eye(3), [[np.nan, 0, 0]]]},
+    "color.npy ranges from -1": {"color": np.full((50, 3), -1.0)},
+    "all 50 points lie on one place": {"coord": np.ones((50, 3))},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_scenes_are_named(write, message):
+    changes = BAD[message]
+    if "NaN" in message:
+        changes = {**changes, "color": None, "segment": None, "instance": None}
+    root = write(**changes)
+    with pytest.raises(UserError, match=message) as error:
+        first(root)
+    assert "\n" not in str(error.value)
+    assert "train/a" in str(error.value)
+
+
+def test_bad_scenes_are_skipped_only_if_asked(write):
+    root = write()
+    write("b", coord=np.zeros((1, 3)))
+    assert len(FolderDataset(split="train", data_root=str(root))) == 2
+    assert len(FolderDataset(split="train", data_root=str(root), skip_bad=True)) == 1
+
+
+def test_damaged_array_is_named(write):
+    root = write()
+    (root / "train" / "a" / "coord.npy").write_bytes(b"junk")
+    with pytest.raises(UserError, match=r"coord\.npy cannot be read"):
+        first(root)
+
+
+def test_missing_and_empty_folders_say_where(tmp_path):
+    with pytest.raises(UserError, match=rf"{tmp_path}/train does not exist; put one"):
+        FolderDataset(split="train", data_root=str(tmp_path))
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="holds no scene"):
+        FolderDataset(split="train", data_root=str(tmp_path))
+
+
+def test_scannet_says_how_to_get_it(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist; get ScanNet.*rooms-pretrain"):
+        DATASETS.build({"type": "ScanNetDataset", "data_root": str(tmp_path)})
+
+
+def test_scannet_layout(tmp_path):
+    folder = tmp_path / "train" / "scene0000_00"
+    folder.mkdir(parents=True)
+    for key, value in arrays().items():
+        np.save(folder / f"{key.replace('segment', 'segment20')}.npy", value)
+    np.save(folder / "segment200.npy", np.arange(50))
+    for kind, expected in (
+        ("ScanNetDataset", arrays()["segment"]),
+        ("ScanNet200Dataset", np.arange(50)),
+    ):
+        dataset = build_dataset({"type": kind, "data_root": str(tmp_path)})
+        np.testing.assert_array_equal(dataset[0]["segment"], expected)
+
+
+def test_splits_lists_loops_and_json(write):
+    root = write()
+    write("b", "val")
+    both = FolderDataset(split=["train", "val"], data_root=str(root), loop=3)
+    assert len(both) == 6
+    assert [both.get_data_name(i) for i in range(3)] == ["a", "b", "a"]
+    (root / "few.json").write_text(json.dumps(["val/b"]))
+    assert FolderDataset(split="few.json", data_root=str(root))[0]["name"] == "b"
+
+
+def test_check_data_lists_the_bad_ones(write, capsys):
+    root = write()
+    write("b", coord=np.zeros((1, 3)))
+    results = dict(check_folder(root))
+    assert results[str(root / "train" / "a")] is None
+    with pytest.raises(UserError, match="1 scenes below"):
+        check_data([str(root)])
+    assert "1 of 2 scenes can be used" in capsys.readouterr().out
+    with pytest.raises(UserError, match="does not exist"):
+        check_folder(root / "nowhere")
+
+
+def test_a_real_folder_loads(mosd_dir):
+    dataset = FolderDataset(split="val", data_root=str(mosd_dir))
+    scene = dataset[0]
+    assert len(dataset) == 26
+    assert len(scene["coord"]) == len(scene["normal"]) > 10_000
+    assert scene["instance"].max() >= 1
