@@ -38,7 +38,7 @@ class ProgressBar(HookBase):
             file=sys.stderr,
         )
         for handler in self.trainer.logger.handlers:
-            if type(handler) is logging.StreamHandler:
+            if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_not_a_step)
 
     def after_step(self) -> None:

@@ -48,15 +48,22 @@ def gather(value: Any, dst: int = 0) -> list[Any]:
     return values if get_rank() == dst else []
 
 
+def all_reduce(value: torch.Tensor, average: bool = False) -> torch.Tensor:
+    """Return the sum (or mean) of a tensor over ranks; the argument is untouched."""
+    if get_world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / get_world_size() if average else total
+
+
 def reduce_dict(values: dict[str, torch.Tensor], average: bool = True) -> dict:
     """Sum or average scalar tensors over ranks, key by key in sorted order."""
     if get_world_size() == 1:
         return values
     names = sorted(values)
     stacked = torch.stack([values[name].detach().float() for name in names])
-    dist.all_reduce(stacked)
-    if average:
-        stacked /= get_world_size()
+    stacked = all_reduce(stacked, average)
     return dict(zip(names, stacked, strict=True))
 
 

@@ -3,12 +3,12 @@
 import argparse
 import ast
 import copy
+import hashlib
 import importlib
 import os
-import pprint
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from addict import Dict
 from pointins_plugin.errors import UserError
 
 from . import registry as registries
+from .config_text import to_source
 from .registry import Registry, accepted_keywords, nearest_name
 
 _BASE = "_base_"
@@ -92,6 +93,9 @@ class Config:
     def __repr__(self) -> str:
         return f"Config(path: {self.filename}): {self._cfg_dict!r}"
 
+    def __deepcopy__(self, memo: dict) -> "Config":
+        return Config(copy.deepcopy(self._cfg_dict, memo), self.filename)
+
     def __getstate__(self):
         return self._cfg_dict, self.filename
 
@@ -102,11 +106,13 @@ class Config:
     @property
     def pretty_text(self) -> str:
         """The whole configuration as Python text that reads back equal."""
-        plain = _plain(self._cfg_dict)
-        return "".join(
-            f"{key} = {pprint.pformat(value, width=88, sort_dicts=False)}\n"
-            for key, value in plain.items()
-        )
+        return to_source(self._cfg_dict)
+
+    def digest(self, without: Iterable[str] = ()) -> str:
+        """Return a hash of all values except those of top-level keys in ``without``."""
+        left_out = set(without)
+        kept = {k: v for k, v in self._cfg_dict.items() if k not in left_out}
+        return hashlib.sha256(to_source(kept).encode()).hexdigest()[:16]
 
     def dump(self, file: str | os.PathLike | None = None) -> str | None:
         """Write ``pretty_text`` to a file, or return it."""
@@ -156,7 +162,7 @@ def _index(node: Any, part: str, dotted: str, where: str, adding: bool = False) 
         raise UserError(f"option {dotted}: {place} is {node!r}, which has no keys")
     if part in node or (adding and _may_add(node, part, where)):
         return part
-    known = set(node) | set(_accepted(node))
+    known = {*node, *_accepted(node)[0]}
     raise UserError(
         f"option {dotted}: {place} has no key {part!r}{nearest_name(part, known)}"
     )
@@ -165,16 +171,17 @@ def _index(node: Any, part: str, dotted: str, where: str, adding: bool = False) 
 def _may_add(node: dict, part: str, where: str) -> bool:
     if not where and part in RUNTIME_KEYS:
         return True
-    return part in _accepted(node)
+    named, accepts_any = _accepted(node)
+    return accepts_any or part in named
 
 
-def _accepted(node: dict) -> list[str]:
+def _accepted(node: dict) -> tuple[dict[str, bool], bool]:
     """Return the options of the class that a dictionary would build."""
     kind = node.get("type")
     for value in vars(registries).values():
         if isinstance(value, Registry) and kind in value.module_dict:
             return accepted_keywords(value.module_dict[kind])
-    return []
+    return {}, False
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -265,24 +272,16 @@ def _merge(new: dict, old: dict) -> dict:
     for key, value in new.items():
         if isinstance(value, dict):
             value = dict(value)
-            replace = value.pop(_DELETE, False)
-            if key in merged and not replace:
-                if not isinstance(merged[key], dict):
-                    raise TypeError(
-                        f"{key} is a dictionary here but {merged[key]!r} in the base; "
-                        f"add {_DELETE}=True to replace it"
-                    )
-                value = _merge(value, merged[key])
+            replace = value.pop(_DELETE, False) or key not in merged
+            below = {} if replace else merged[key]
+            if not isinstance(below, dict):
+                raise TypeError(
+                    f"{key} is a dictionary here but {below!r} in the base; "
+                    f"add {_DELETE}=True to replace it"
+                )
+            value = _merge(value, below)
         merged[key] = value
     return merged
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value)
-    return value
 
 
 def _import_modules(path: Path, imports: list[str] | str, allow_failed_imports=False):

@@ -28,9 +28,11 @@ def set_seed(seed: int | None) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators inside the block and restore them after it."""
+    """Seed the CPU generators inside the block and restore them after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    set_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:

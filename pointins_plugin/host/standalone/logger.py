@@ -15,8 +15,8 @@ def get_root_logger(log_file: str | None = None, file_mode: str = "a"):
     """
     logger = logging.getLogger(_NAME)
     logger.propagate = False
-    if not any(type(h) is logging.StreamHandler for h in logger.handlers):
-        logger.addHandler(_formatted(logging.StreamHandler(sys.stdout)))
+    if not any(isinstance(handler, _Console) for handler in logger.handlers):
+        logger.addHandler(_formatted(_Console()))
     if log_file is not None and comm.is_main_process():
         for handler in list(logger.handlers):
             if isinstance(handler, logging.FileHandler):
@@ -25,6 +25,17 @@ def get_root_logger(log_file: str | None = None, file_mode: str = "a"):
         logger.addHandler(_formatted(logging.FileHandler(log_file, file_mode)))
     logger.setLevel(logging.INFO if comm.is_main_process() else logging.ERROR)
     return logger
+
+
+class _Console(logging.StreamHandler):
+    """Writes to whatever standard output is at the moment."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        return sys.stdout
 
 
 def _formatted(handler: logging.Handler) -> logging.Handler:

@@ -6,9 +6,8 @@ import torch
 import torch.nn as nn
 
 from .logger import get_root_logger
-from .registry import Registry
+from .registry import OPTIMIZERS
 
-OPTIMIZERS = Registry("optimizers")
 for _optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
     OPTIMIZERS.register_module(module=_optimizer)
 

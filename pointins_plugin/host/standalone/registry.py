@@ -8,6 +8,10 @@ from typing import Any
 from pointins_plugin.errors import UserError
 
 
+def _name(kind: Callable) -> str:
+    return getattr(kind, "__name__", str(kind))
+
+
 def nearest_name(name: str, names: Any) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of names, or nothing."""
     close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1)
@@ -76,35 +80,40 @@ class Registry:
                 )
             kind = self.module_dict[kind]
         check_keywords(kind, options)
-        return kind(**options)
+        try:
+            return kind(**options)
+        except ValueError as error:
+            # A class says what is wrong with its own arguments.
+            raise UserError(f"config: {_name(kind)}: {error}") from None
 
 
-def accepted_keywords(kind: Callable) -> list[str]:
-    """Return the names of a class's keyword arguments."""
+def accepted_keywords(kind: Callable) -> tuple[dict[str, bool], bool]:
+    """Return a class's keywords, each with whether it is required, and if any will do.
+
+    A class whose signature cannot be read accepts anything.
+    """
     try:
-        return list(inspect.signature(kind).parameters)
+        parameters = inspect.signature(kind).parameters.values()
     except (TypeError, ValueError):
-        return []
+        return {}, True
+    named = {
+        p.name: p.default is p.empty
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def check_keywords(kind: Callable, options: dict[str, Any]) -> None:
     """Raise a UserError for a keyword that a class does not accept or misses."""
-    try:
-        parameters = inspect.signature(kind).parameters
-    except (TypeError, ValueError):
-        return
+    named, accepts_any = accepted_keywords(kind)
     name = getattr(kind, "__name__", str(kind))
-    accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in options:
-        if key not in parameters and not accepts_any:
+        if key not in named and not accepts_any:
             raise UserError(
-                f"config: {name} has no option {key!r}{nearest_name(key, parameters)}"
+                f"config: {name} has no option {key!r}{nearest_name(key, named)}"
             )
-    for key, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
+    for key, required in named.items():
         if required and key not in options:
             raise UserError(f"config: {name} needs the option {key!r}")
 
@@ -117,3 +126,5 @@ DATASETS = Registry("datasets")
 HOOKS = Registry("hooks")
 TRAINERS = Registry("trainers")
 TESTERS = Registry("testers")
+OPTIMIZERS = Registry("optimizers")
+SCHEDULERS = Registry("schedulers")

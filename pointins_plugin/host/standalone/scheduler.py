@@ -6,9 +6,7 @@ from typing import Any
 import torch.optim.lr_scheduler as torch_schedulers
 from torch.optim import Optimizer
 
-from .registry import Registry
-
-SCHEDULERS = Registry("schedulers")
+from .registry import SCHEDULERS
 
 
 class CosineScheduler:
@@ -45,7 +43,7 @@ class CosineScheduler:
         self.freeze_iters = freeze_iters
         self.iter = 0
 
-    def value(self, step: int) -> float:
+    def get(self, step: int) -> float:
         """Return the value at a step, the final one from ``total_iters`` on."""
         if step >= self.total_iters:
             return self.final_value
@@ -63,9 +61,16 @@ class CosineScheduler:
 
     def step(self) -> float:
         """Return the current value and move on by one step."""
-        value = self.value(self.iter)
+        value = self.get(self.iter)
         self.iter += 1
         return value
+
+    def reset(self) -> None:
+        """Go back to the first step."""
+        self.iter = 0
+
+    def __getitem__(self, step: int) -> float:
+        return self.get(step)
 
 
 def _register(build):

@@ -1,0 +1,111 @@
+"""The command line: one line and exit code 2 for what a user can put right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pointins_plugin import __version__
+from pointins_plugin.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fails(capsys, words):
+    """Run, expect exit code 2 and one line; return it."""
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in error if line.startswith("pointins: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"pointins {__version__}"
+    assert main([]) == 0
+    listing = capsys.readouterr().out
+    assert all(name in listing for name in COMMANDS)
+
+
+def test_unknown_command_suggests(capsys):
+    assert "did you mean 'train'" in fails(capsys, ["trian"])
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("pointins/demo-pretran", [], "did you mean 'pointins/demo-pretrain'"),
+        ("pointins/demo-pretrain", ["batch_sise=1"], "did you mean 'batch_size'"),
+        ("pointins/demo-pretrain", ["seed"], "write it as key=value"),
+        ("pointins/demo-pretrain", ["model.type=PointIN"], "did you mean 'PointINS'"),
+        (
+            "pointins/demo-pretrain",
+            ["model.offset_branch.scr.graph=knn"],
+            "graph must be one of",
+        ),
+        (
+            "pointins/demo-pretrain",
+            ["model.offset_branch.prior.type=lognormal"],
+            "did you mean 'log_normal'",
+        ),
+        ("pointins/demo-pretrain", ["batch_size=3", "epoch=3", "eval_epoch=2"], "multiple"),
+        ("pointins/demo-pretrain", ["weight=none.pth"], "none.pth does not exist"),
+        (
+            "pointins/scannet-pretrain",
+            ["data.train.data_root=nowhere"],
+            "nowhere/train does not exist; get ScanNet",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(capsys, tmp_path, config, options, message):
+    small = [
+        f"save_path={tmp_path / 'run'}",
+        "num_worker=0",
+    ]
+    if "demo" in config:
+        small += ["data.train.num_scenes=1", "data.val.num_scenes=1"]
+    else:
+        small += ["batch_size=2", "model.backbone.enc_depths=(1,1,1,1,1)"]
+        small += ["model.backbone.enc_channels=(8,8,8,8,8)", "param_dicts=None"]
+        small += ["model.backbone.enc_num_head=(1,1,1,1,1)"]
+    words = ["train", "--config-file", config, "--options", *small, *options]
+    assert message in fails(capsys, words)
+
+
+def test_config_is_asked_for(capsys):
+    assert "name a config" in fails(capsys, ["train"])
+
+
+def test_a_process_of_its_own_exits_with_2(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pointins_plugin.cli", "check-data", str(tmp_path / "no")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_train_script_refuses_what_it_cannot_use(tmp_path):
+    for words, message in (
+        ([], "name a config"),
+        (["-c", "x", "-r", "maybe"], "-r is true or false"),
+        (["-x", "1"], "unknown option -x"),
+        (["-c"], "-c needs a value"),
+    ):
+        done = subprocess.run(
+            ["sh", str(ROOT / "scripts" / "train.sh"), *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
