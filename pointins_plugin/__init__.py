@@ -6,9 +6,6 @@ with the host, in any process.
 
 __version__ = "0.1.0"
 
-from pointins_plugin import host  # noqa: E402
-
-if host.HOST:
-    from pointins_plugin import datasets, hooks, losses, models, transforms
+from pointins_plugin import datasets, hooks, losses, models, transforms
 
 __all__ = ["__version__", "datasets", "hooks", "losses", "models", "transforms"]

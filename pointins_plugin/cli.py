@@ -8,7 +8,7 @@ from pointins_plugin.errors import UserError
 
 
 def main_worker(cfg) -> None:
-    """Train in this process; named at module level so that children import the plugin."""
+    """Train in this process; children import the plugin with this module."""
     from pointins_plugin.host import TRAINERS, default_setup
 
     cfg = default_setup(cfg)

@@ -107,5 +107,7 @@ ensure_environment() {
     fi
     # The checkout comes first, whatever version of it is installed.
     PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-    export PYTHON PYTHONPATH
+    # Threads that spin while they wait starve whatever shares their cores.
+    OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+    export PYTHON PYTHONPATH OMP_WAIT_POLICY
 }

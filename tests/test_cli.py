@@ -51,7 +51,11 @@ def test_unknown_command_suggests(capsys):
             ["model.offset_branch.prior.type=lognormal"],
             "did you mean 'log_normal'",
         ),
-        ("pointins/demo-pretrain", ["batch_size=3", "epoch=3", "eval_epoch=2"], "multiple"),
+        (
+            "pointins/demo-pretrain",
+            ["batch_size=3", "epoch=3", "eval_epoch=2"],
+            "multiple",
+        ),
         ("pointins/demo-pretrain", ["weight=none.pth"], "none.pth does not exist"),
         (
             "pointins/scannet-pretrain",
@@ -82,7 +86,13 @@ def test_config_is_asked_for(capsys):
 def test_a_process_of_its_own_exits_with_2(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "pointins_plugin.cli", "check-data", str(tmp_path / "no")],
+        [
+            sys.executable,
+            "-m",
+            "pointins_plugin.cli",
+            "check-data",
+            str(tmp_path / "no"),
+        ],
         capture_output=True,
         text=True,
         env=environment,

@@ -58,6 +58,8 @@ def test_presets_are_spelled_out_and_twins_differ_in_nothing_else():
     typed = build_model({"type": "OffsetBranch", **plain})
     for part in ("scr", "odr"):
         ours, theirs = vars(getattr(defaults, part)), vars(getattr(typed, part))
-        simple = {k: v for k, v in ours.items() if isinstance(v, (int, float, str, bool))}
+        simple = {
+            k: v for k, v in ours.items() if isinstance(v, (int, float, str, bool))
+        }
         assert simple
         assert all(theirs[key] == value for key, value in simple.items())

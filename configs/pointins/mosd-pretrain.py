@@ -1,9 +1,9 @@
 """PointINS on mOSD table tops: real RGB-D frames, minutes on two CPU cores.
 
 Tokens are the 1.5 cm cells (all three pools are undone). Views show nearly the whole
-scene: an object cut by the edge of a view has its centre elsewhere, and a quarter of the
-tokens of a table top lie on objects. The magnitude prior is the gamma distribution that
-`pointins fit-prior data/mosd` finds without labels.
+scene: an object cut by the edge of a view has its centre elsewhere. The magnitude
+prior is the gamma distribution that `pointins fit-prior data/mosd` finds without
+labels.
 """
 
 import os

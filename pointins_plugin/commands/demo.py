@@ -30,8 +30,8 @@ def run(words: Sequence[str]) -> None:
     """Pre-train, evaluate, print the table and write pictures and .ply files."""
     parser = argparse.ArgumentParser(
         prog="pointins demo",
-        description="Pre-train a small network on procedural rooms, without labels, and "
-        "show the instances that it finds in rooms it has not seen.",
+        description="Pre-train a small network on procedural rooms, without labels, "
+        "and show the instances that it finds in rooms it has not seen.",
     )
     parser.add_argument("--config", default="pointins/demo-pretrain", help="config")
     parser.add_argument("--out", default="exp/demo", help="folder of the run")
@@ -140,4 +140,3 @@ def _peak_memory() -> float:
     """Return the largest resident size of this process so far, GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**3 if sys.platform == "darwin" else 1024**2)
-

@@ -41,8 +41,8 @@ def scene_problem(scene: dict[str, Any]) -> str | None:
             return f"color.npy has shape {color.shape}, not (N, 3)"
         if color.min() < 0 or color.max() > 255:
             return (
-                f"color.npy ranges from {color.min():g} to {color.max():g}; write 0-255 "
-                "or 0-1"
+                f"color.npy ranges from {color.min():g} to {color.max():g}; write "
+                "0-255 or 0-1"
             )
     return None
 
@@ -184,6 +184,8 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
                 try:
                     scene[name] = np.load(file, allow_pickle=False)
                 except (OSError, ValueError) as error:
-                    problem = f"{name}.npy cannot be read ({str(error).splitlines()[0]})"
+                    problem = (
+                        f"{name}.npy cannot be read ({str(error).splitlines()[0]})"
+                    )
         results.append((str(folder), problem or scene_problem(scene)))
     return results

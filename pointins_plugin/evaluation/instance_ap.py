@@ -114,7 +114,7 @@ def scene_overlaps(
     ignore_classes: Sequence[int] = (),
     min_region: int = 100,
 ) -> SceneOverlaps:
-    """Sparse contingency table of one scene (arguments as in the module's main call)."""
+    """Return the contingency table of one scene; arguments as above."""
     segment = _labels(scene, "segment")
     instance = _labels(scene, "instance")
     num_points = len(segment)
@@ -246,7 +246,9 @@ def _match(pair_gt, pair_pred, merged):
     best: dict[int, float] = {}
     scores = merged.pred_score[pair_pred].tolist()
     gt_class = merged.gt_class
-    for gt, pred, score in zip(pair_gt.tolist(), pair_pred.tolist(), scores):
+    for gt, pred, score in zip(
+        pair_gt.tolist(), pair_pred.tolist(), scores, strict=True
+    ):
         if pred in spent:
             continue
         if gt not in best:
@@ -413,9 +415,11 @@ def _concatenate(overlaps: Sequence[SceneOverlaps]) -> SceneOverlaps:
         pred_size=join("pred_size"),
         pred_score=join("pred_score"),
         pred_void=join("pred_void"),
-        pair_gt=np.concatenate([o.pair_gt + s for o, s in zip(overlaps, gt_start)]),
+        pair_gt=np.concatenate(
+            [o.pair_gt + s for o, s in zip(overlaps, gt_start, strict=False)]
+        ),
         pair_pred=np.concatenate(
-            [o.pair_pred + s for o, s in zip(overlaps, pred_start)]
+            [o.pair_pred + s for o, s in zip(overlaps, pred_start, strict=False)]
         ),
         pair_points=join("pair_points"),
     )

@@ -135,9 +135,7 @@ def hdbscan_instances(
     return label.astype(np.int64)
 
 
-def scene_prediction(
-    label: np.ndarray, instance: np.ndarray
-) -> dict[str, Any]:
+def scene_prediction(label: np.ndarray, instance: np.ndarray) -> dict[str, Any]:
     """Describe a grouping beside the truth for ``instance_average_precision``.
 
     Class agnostic: every instance is of class 0, points without one (walls, floors,
@@ -165,7 +163,7 @@ def scene_prediction(
 def agnostic_ap(
     predictions: Iterable[Mapping[str, Any]], min_region: int = 20
 ) -> dict[str, float]:
-    """Return ``map``, ``ap50`` and ``ap25`` (percent) of ``scene_prediction`` scenes."""
+    """Return ``map``, ``ap50``, ``ap25`` (percent) of ``scene_prediction`` scenes."""
     result = instance_average_precision(
         predictions, num_classes=1, min_region=min_region
     )

@@ -126,7 +126,9 @@ class LabelFreeInstanceEvaluator(HookBase):
             gathered.update(part)
         self._evaluated = trainer.epoch + 1
         result = self._score([gathered[name] for name in sorted(gathered)])
-        trainer.comm_info["current_metric_value"] = result["methods"]["components"]["ap50"]
+        trainer.comm_info["current_metric_value"] = result["methods"]["components"][
+            "ap50"
+        ]
         trainer.comm_info["current_metric_name"] = "label-free AP50"
         if comm.is_main_process():
             self._report(result)

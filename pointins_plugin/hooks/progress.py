@@ -46,7 +46,9 @@ class ProgressBar(HookBase):
             return
         loss = self.trainer.comm_info["model_output_dict"].get(self.loss_key)
         if loss is not None:
-            self._bar.set_postfix_str(f"{self.loss_key} {float(loss):.3f}", refresh=False)
+            self._bar.set_postfix_str(
+                f"{self.loss_key} {float(loss):.3f}", refresh=False
+            )
         self._bar.update()
 
     def after_train(self) -> None:

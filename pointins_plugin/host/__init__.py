@@ -36,4 +36,4 @@ else:
     from pointins_plugin.host.names import *  # noqa: F403
     from pointins_plugin.host.names import __all__ as _names
 
-__all__ = ["HOST", *_names]  # noqa: PLE0604
+__all__ = ["HOST", *_names]

@@ -1,4 +1,4 @@
-"""The offset branch: what the teacher's offsets become before the student learns them."""
+"""The offset branch: what becomes of the teacher's offsets before they are learnt."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -239,5 +239,3 @@ class OffsetBranch(nn.Module):
             "offset_cross_loss": losses["cross"],
             "offset_loss": total,
         }
-
-

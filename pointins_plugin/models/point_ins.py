@@ -184,9 +184,7 @@ class PointINS(PointModel):
         with torch.no_grad():
             views = _view_points(data_dict, grid_size)
             visible = ~self._mask_blocks(views, pitch, generator)
-            teacher, teacher_relative = self._tokens(
-                self.teacher, Point(views), pitch
-            )
+            teacher, teacher_relative = self._tokens(self.teacher, Point(views), pitch)
             teacher_outputs = self.semantic.teacher_outputs(self.teacher, teacher.feat)
         student, relative = self._tokens(
             self.student, Point(_select(views, visible)), pitch

@@ -86,7 +86,9 @@ def grid_coordinates(coord: Tensor, offset: Tensor, grid_size: float) -> Tensor:
 def pack_cells(cells: Tensor, batch: Tensor) -> Tensor:
     """Pack cloud and non-negative cell indices below 2^16 into one key, (N,) long."""
     key = batch.long() << 48
-    return key | cells[:, 0].long() << 32 | cells[:, 1].long() << 16 | cells[:, 2].long()
+    return (
+        key | cells[:, 0].long() << 32 | cells[:, 1].long() << 16 | cells[:, 2].long()
+    )
 
 
 def block_mask(

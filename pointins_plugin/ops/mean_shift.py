@@ -63,9 +63,7 @@ def mean_shift_modes(
 
 def _modes(points: np.ndarray, bandwidth: float, max_iters: int) -> np.ndarray:
     cells = np.floor((points - points.min(0)) / (_CELL * bandwidth)).astype(np.int64)
-    _, index, weight = np.unique(
-        cells, axis=0, return_inverse=True, return_counts=True
-    )
+    _, index, weight = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
     index = index.reshape(-1)
     num = len(weight)
     mass = np.column_stack(

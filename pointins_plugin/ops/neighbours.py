@@ -25,7 +25,9 @@ def nearest(
     """
     index = torch.full((len(query),), -1, dtype=torch.long, device=query.device)
     distance = query.new_full((len(query),), torch.inf)
-    for rows, columns in zip(_spans(query_offset), _spans(reference_offset), strict=True):
+    for rows, columns in zip(
+        _spans(query_offset), _spans(reference_offset), strict=True
+    ):
         found = _search(query[rows], reference[columns], 1)
         if found is not None:
             index[rows] = found[0][:, 0] + columns.start
@@ -79,7 +81,9 @@ def _search(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor] |
             ).topk(k, largest=False)
             for part in query.split(rows)
         ]
-        return torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts])
+        return torch.cat([p.indices for p in parts]), torch.cat(
+            [p.values for p in parts]
+        )
     tree = cKDTree(reference.detach().numpy(), balanced_tree=False, compact_nodes=False)
     distance, index = tree.query(query.detach().numpy(), k=[*range(1, k + 1)])
     return (

@@ -58,7 +58,9 @@ def sinkhorn(
         logits = logits.float()
         num_rows, num_columns = logits.shape
         total = torch.tensor(float(num_rows), device=logits.device)
-        distributed = distributed and dist.is_initialized() and dist.get_world_size() > 1
+        distributed = (
+            distributed and dist.is_initialized() and dist.get_world_size() > 1
+        )
         if distributed:
             dist.all_reduce(total)
         if column_mass is None:
@@ -121,7 +123,9 @@ def _scale_log(logits, column_mass, total, num_iters, first, distributed):
         scores = logits + row[:, None]
         if not distributed:
             return log_mass - torch.logsumexp(scores, dim=0)
-        peak = scores.amax(dim=0) if len(scores) else torch.full_like(column, -torch.inf)
+        peak = (
+            scores.amax(dim=0) if len(scores) else torch.full_like(column, -torch.inf)
+        )
         dist.all_reduce(peak, op=dist.ReduceOp.MAX)
         sums = torch.exp(scores - peak).sum(dim=0)
         dist.all_reduce(sums)

@@ -11,7 +11,7 @@ CENTRES = ("origin", "box", "box_floor")
 
 
 def rotation(axis: str, angle: float) -> np.ndarray:
-    """Return the 4 x 4 rotation by ``angle`` radians about ``"x"``, ``"y"``, ``"z"``."""
+    """Return the 4 x 4 rotation by ``angle`` radians about axis x, y or z."""
     i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     matrix = np.eye(4)
     matrix[i, i] = matrix[j, j] = np.cos(angle)

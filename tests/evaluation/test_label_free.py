@@ -62,7 +62,7 @@ def test_true_offsets_give_perfect_instances(method):
 
 
 def test_merging_costs_and_void_does_not():
-    coord, instance = scene()
+    _, instance = scene()
     merged = np.where(instance >= 0, 0, -1)
     assert agnostic_ap([scene_prediction(merged, instance)])["ap50"] == 0
     # an instance made of floor only is forgiven

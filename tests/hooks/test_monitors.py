@@ -25,7 +25,9 @@ def sphere(n=20000, seed=0):
 
 
 def test_offsets_on_the_prior_look_healthy(prior):
-    length = prior.quantile(torch.rand(20000, generator=torch.Generator().manual_seed(1)))
+    length = prior.quantile(
+        torch.rand(20000, generator=torch.Generator().manual_seed(1))
+    )
     figures = offset_distribution(sphere() * length[:, None], prior)
     for name in ("length_q10", "length_q50", "length_q90"):
         assert figures[name] == pytest.approx(1, abs=0.05)

@@ -36,7 +36,9 @@ def test_delete_replaces(write):
 def test_values_of_bases_and_file_names(write):
     write("one.py", "lr = dict(base=0.5)\n")
     write("two.py", "n = [1, 2]\n")
-    text = '_base_ = ["one.py", "two.py"]\nx = {{_base_.lr.base}}\ny = ({{ _base_.n }},)\n'
+    text = (
+        '_base_ = ["one.py", "two.py"]\nx = {{_base_.lr.base}}\ny = ({{ _base_.n }},)\n'
+    )
     path = write("child.py", text + 'z = "{{ fileBasenameNoExtension }}"\n')
     cfg = Config.fromfile(path)
     assert (cfg.x, cfg.y, cfg.z) == (0.5, ([1, 2],), "child")
@@ -142,7 +144,7 @@ def test_conflicts_are_named(write):
     path = write("b.py", '_base_ = "one.py"\nx = dict(y=1)\n')
     with pytest.raises(UserError, match="_delete_=True"):
         Config.fromfile(path)
-    with pytest.raises(UserError, match="missing.py cannot be read"):
+    with pytest.raises(UserError, match=r"missing\.py cannot be read"):
         Config.fromfile(path.parent / "missing.py")
 
 

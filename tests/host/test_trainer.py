@@ -64,7 +64,9 @@ def test_epochs_see_other_augmentations(tmp_path):
         def after_step(self):
             seen.append(self.trainer.comm_info["input_dict"]["x"].clone())
 
-    cfg = default_setup(toy_run.configure(tmp_path, batch_size=16, epoch=2, eval_epoch=2))
+    cfg = default_setup(
+        toy_run.configure(tmp_path, batch_size=16, epoch=2, eval_epoch=2)
+    )
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
     spy = Spy()
     spy.trainer = trainer
@@ -193,7 +195,7 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
         def __reduce__(self):
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="No space left on device.*intact"):
+    with pytest.raises(UserError, match=r"No space left on device.*intact"):
         save_checkpoint({"state_dict": {}, "y": Full()}, str(path))
     assert load_checkpoint(str(path))["state_dict"]["x"] == 1
     assert os.listdir(tmp_path) == ["model_last.pth"]

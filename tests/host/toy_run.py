@@ -113,4 +113,6 @@ if __name__ == "__main__":
     from pointins_plugin.cli import main_worker
 
     words = dict(word.split("=", 1) for word in sys.argv[2:])
-    main_worker(configure(Path(sys.argv[1]), **{k: parse_value(v) for k, v in words.items()}))
+    main_worker(
+        configure(Path(sys.argv[1]), **{k: parse_value(v) for k, v in words.items()})
+    )

@@ -126,7 +126,9 @@ def test_rotations_are_proper_and_uniform():
 
 
 def test_target_mode_is_the_distance_to_the_regularized_teacher(prior):
-    loss = ODRLoss(direction="none", prior={"type": "log_normal", "median": 0.4, "sigma": 0.5})
+    loss = ODRLoss(
+        direction="none", prior={"type": "log_normal", "median": 0.4, "sigma": 0.5}
+    )
     teacher = offsets(100)
     target = loss.regularize(teacher)
     assert loss(target, teacher) == pytest.approx(0, abs=1e-5)

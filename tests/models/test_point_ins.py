@@ -94,7 +94,9 @@ def batch(num_scenes=2, seed=0):
     return {
         "global_coord": coord,
         "global_origin_coord": torch.cat(origins),
-        "global_feat": torch.cat([coord, torch.rand(coord.shape, generator=generator)], 1),
+        "global_feat": torch.cat(
+            [coord, torch.rand(coord.shape, generator=generator)], 1
+        ),
         "global_offset": torch.tensor([len(v) for v in views]).cumsum(0),
         "global_affine": torch.stack(affines),
         "grid_size": torch.tensor([0.05]),
@@ -127,10 +129,14 @@ ROWS = {
 def test_every_row_of_the_component_table_takes_a_step(row):
     net = model(ROWS[row])
     output = step(net, batch())
-    assert all(torch.isfinite(value).all() and value.dim() == 0 for value in output.values())
+    assert all(
+        torch.isfinite(value).all() and value.dim() == 0 for value in output.values()
+    )
     output["loss"].backward()
     assert all(
-        torch.isfinite(p.grad).all() for p in net.student.parameters() if p.grad is not None
+        torch.isfinite(p.grad).all()
+        for p in net.student.parameters()
+        if p.grad is not None
     )
     assert net.student["backbone"].embedding.stem.linear.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in net.teacher.parameters())

@@ -33,7 +33,9 @@ def test_same_seed_same_clusters():
 def test_inertia_is_close_to_sklearn():
     sklearn = __import__("sklearn.cluster", fromlist=["KMeans"])
     feature = torch.randn(2000, 16, generator=torch.Generator().manual_seed(2))
-    label = kmeans(feature, 10, num_iters=50, generator=torch.Generator().manual_seed(0))
+    label = kmeans(
+        feature, 10, num_iters=50, generator=torch.Generator().manual_seed(0)
+    )
     ours = sum(
         float((feature[label == k] - feature[label == k].mean(0)).square().sum())
         for k in label.unique()

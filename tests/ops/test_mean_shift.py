@@ -25,7 +25,9 @@ def test_touching_blobs_that_components_would_merge():
     rng = np.random.default_rng(1)
     bridge = np.linspace([0, 0, 0], [0.5, 0, 0], 12)
     points, truth = blobs(scatter=0.04)
-    points = np.concatenate([points[truth < 2], bridge + rng.normal(size=(12, 3)) * 0.005])
+    points = np.concatenate(
+        [points[truth < 2], bridge + rng.normal(size=(12, 3)) * 0.005]
+    )
     found = mean_shift_modes(points, bandwidth=0.1)[:400]
     assert found[:200].max() < 0.5 < found[200:].min()
 

@@ -30,7 +30,10 @@ def box(corner, size, pitch=0.02):
 def scene(noise=0.002):
     x, y = grid(1.0, 0.8)
     table = np.stack([x, y, np.zeros_like(x)], 1)
-    things = [box((0.2, 0.2, 0.01), (0.1, 0.15, 0.12)), box((0.6, 0.4, 0.01), (0.2, 0.1, 0.2))]
+    things = [
+        box((0.2, 0.2, 0.01), (0.1, 0.15, 0.12)),
+        box((0.6, 0.4, 0.01), (0.2, 0.1, 0.2)),
+    ]
     points = np.concatenate([table, *things])
     truth = np.arange(len(points)) < len(table)
     points = points + np.random.default_rng(0).normal(size=points.shape) * noise
@@ -51,7 +54,9 @@ def test_the_table_goes_and_things_stay():
 
 def test_turned_scenes_find_the_same_plane():
     points, truth = scene()
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    turn = torch.linalg.qr(
+        torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    )[0]
     found = find(points @ turn.t() + 3, threshold=0.009)
     assert found[truth].float().mean() > 0.98
     assert found[~truth].float().mean() < 0.06
@@ -67,7 +72,7 @@ def test_three_planes_of_a_corner():
 
 
 def test_a_small_share_is_not_dominant():
-    points, truth = scene()
+    points, _ = scene()
     found = find(points, threshold=0.009, min_share=0.9)
     assert not found.any()
 

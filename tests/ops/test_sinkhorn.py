@@ -42,13 +42,17 @@ def test_marginals_converge(log_range):
     mass = zipf_weights(32, 1.3)
     plan = sinkhorn(cosines(500, 32) / 0.07, mass, num_iters=60, log_range=log_range)
     torch.testing.assert_close(plan.sum(0), mass, rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(plan.sum(1), torch.full((500,), 1 / 500), rtol=2e-2, atol=0)
+    torch.testing.assert_close(
+        plan.sum(1), torch.full((500,), 1 / 500), rtol=2e-2, atol=0
+    )
 
 
 def test_row_shift_changes_nothing():
     logits = cosines(50, 8) / 0.1
     shifted = logits + torch.linspace(-5, 5, 50)[:, None]
-    torch.testing.assert_close(sinkhorn(logits, num_iters=4), sinkhorn(shifted, num_iters=4))
+    torch.testing.assert_close(
+        sinkhorn(logits, num_iters=4), sinkhorn(shifted, num_iters=4)
+    )
 
 
 @pytest.mark.parametrize("log_range", [None, 40.0])

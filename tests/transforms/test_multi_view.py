@@ -36,7 +36,9 @@ def pipeline(view_transform, local=2):
         "type": "Collect",
         "keys": (*keys, "name"),
         "offset_keys_dict": {},
-        **{f"{k}_feat_keys": (f"{k}_coord", f"{k}_color", f"{k}_normal") for k in kinds},
+        **{
+            f"{k}_feat_keys": (f"{k}_coord", f"{k}_color", f"{k}_normal") for k in kinds
+        },
     }
     return Compose(
         [

@@ -1,4 +1,4 @@
-"""Preset *spatial*: precise targets, for data and networks too small for the paper's."""
+"""Preset *spatial*: precise targets, for data and networks that are small."""
 
 spatial_odr = dict(
     type="ODRLoss",

@@ -1,10 +1,15 @@
 """Checkpoints: written whole or not at all, read without running their code."""
 
+import contextlib
 import os
 import pickle
+import shutil
 import zipfile
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
 
+import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
@@ -17,20 +22,34 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
         UserError: the disk is full or cannot be written; what was at ``path`` is
             untouched and nothing half-written is left.
     """
+    _replace(path, lambda file: torch.save(state, file))
+
+
+def copy_checkpoint(source: str, path: str) -> None:
+    """Copy a checkpoint to another name, as whole or not at all as it was saved."""
+
+    def write(file: IO[bytes]) -> None:
+        with open(source, "rb") as original:
+            shutil.copyfileobj(original, file)
+
+    _replace(path, write)
+
+
+def _replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
-            torch.save(state, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        if os.path.exists(temporary):
+        with contextlib.suppress(OSError):
             os.remove(temporary)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
             f"checkpoint {path} could not be saved ({reason}); the one before it is "
-            "intact: free some space and go on with -r true"
+            "intact: make room there and go on with -r true"
         ) from None
 
 
@@ -43,7 +62,8 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise UserError(f"checkpoint {path} does not exist")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with _numpy_scalars():
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         RuntimeError,
@@ -58,43 +78,91 @@ def load_checkpoint(path: str) -> dict[str, Any]:
             f"checkpoint {path} cannot be read: it is damaged or no checkpoint of "
             "tensors and plain values"
         ) from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict):
         raise UserError(
             f"checkpoint {path} holds no 'state_dict': it was not saved by this host "
             "or by Pointcept"
         )
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"checkpoint {path}: {key!r} in its 'state_dict' is no tensor"
+            )
     return checkpoint
 
 
-def translate_keys(
-    state: dict[str, Any], keywords: str, replacement: str, wrapped: bool
-) -> dict[str, Any]:
-    """Rename weights as Pointcept's loader does.
+def _numpy_scalars() -> contextlib.AbstractContextManager:
+    """Allow what a NumPy number is pickled as: Pointcept's best metric is one."""
+    if not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5
+        return contextlib.nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i8")]
+    allowed = [np.dtype, *kinds, *((scalar, name) for name in names)]
+    return torch.serialization.safe_globals(allowed)
+
+
+@dataclass
+class Match:
+    """How the weights of a checkpoint fit a model.
+
+    Attributes:
+        weights: those whose name and shape fit, under the model's names.
+        missing: the model's keys that are not among them.
+        unexpected: the checkpoint's keys (renamed) that the model does not have.
+        share: part of the model's keys found; only of those under ``prefix``.
+        prefix: where a backbone is loaded into a model with another head, the
+            backbone's place in it; empty where all keys count.
+    """
+
+    weights: dict[str, torch.Tensor]
+    missing: list[str]
+    unexpected: list[str]
+    share: float
+    prefix: str
+
+    def __str__(self) -> str:
+        text = f"{self.share:.1%} of the model's keys matched"
+        return f"{text} (of those named {self.prefix}*)" if self.prefix else text
+
+
+def match_weights(
+    state: dict[str, torch.Tensor],
+    model_state: dict[str, torch.Tensor],
+    keywords: str = "",
+    replacement: str = "",
+    wrapped: bool = False,
+) -> Match:
+    """Rename a checkpoint's weights as Pointcept's loader does, and compare.
 
     Every key is given the prefix ``module.``, the first occurrence of ``keywords`` is
     replaced by ``replacement``, and the prefix is taken off again unless the model is
-    wrapped for several processes.
+    ``wrapped`` for several processes.
     """
-    weights = {}
+    renamed = {}
     for key, value in state.items():
         key = key if key.startswith("module.") else f"module.{key}"
         key = key.replace(keywords, replacement, 1) if keywords else key
-        weights[key if wrapped else key.removeprefix("module.")] = value
-    return weights
-
-
-def matched_share(
-    weights: dict[str, Any], model_state: dict[str, Any], prefix: str = ""
-) -> tuple[float, list[str]]:
-    """Return the share of a model's keys found by name and shape, and the others.
-
-    Only keys that contain ``prefix`` count, so that a backbone can be loaded into a
-    model with a new head.
-    """
-    wanted = [key for key in model_state if prefix in key]
-    missing = [
-        key
-        for key in wanted
-        if key not in weights or weights[key].shape != model_state[key].shape
-    ]
-    return 1 - len(missing) / max(len(wanted), 1), missing
+        renamed[key if wrapped else key.removeprefix("module.")] = value
+    prefix = ""
+    if keywords:
+        prefix = replacement if wrapped else replacement.removeprefix("module.")
+    weights = {
+        key: value
+        for key, value in renamed.items()
+        if key in model_state and value.shape == model_state[key].shape
+    }
+    wanted = [key for key in model_state if key.startswith(prefix)]
+    found = sum(key in weights for key in wanted)
+    if wanted:
+        share = found / len(wanted)
+    else:  # a replacement that names nothing loads nothing
+        share = 0.0 if prefix else 1.0
+    return Match(
+        weights=weights,
+        missing=[key for key in model_state if key not in weights],
+        unexpected=[key for key in renamed if key not in model_state],
+        share=share,
+        prefix=prefix,
+    )

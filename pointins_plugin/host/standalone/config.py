@@ -142,7 +142,9 @@ def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
         node = node[_index(node, part, dotted, where)]
     key = _index(node, last, dotted, ".".join(parents), adding=True)
     if isinstance(node, tuple):
-        raise UserError(f"option {dotted}: {'.'.join(parents)} is a tuple; set it whole")
+        raise UserError(
+            f"option {dotted}: {'.'.join(parents)} is a tuple; set it whole"
+        )
     old = node[key] if not isinstance(node, dict) or key in node else None
     if isinstance(value, dict) and isinstance(old, dict):
         value = _merge({last: value}, {last: old})[last]
@@ -193,7 +195,9 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         asked = f", the base of {seen[-1].name}" if seen else ""
-        raise UserError(f"config {path}{asked} cannot be read: {_reason(error)}") from None
+        raise UserError(
+            f"config {path}{asked} cannot be read: {_reason(error)}"
+        ) from None
     for name, value in (
         ("fileDirname", str(path.parent)),
         ("fileBasenameNoExtension", path.stem),

@@ -104,7 +104,9 @@ class DefaultDataset(Dataset):
             folder = Path(self.data_root) / split
             if folder.is_file():
                 with open(folder, encoding="utf-8") as file:
-                    found = [str(Path(self.data_root) / name) for name in json.load(file)]
+                    found = [
+                        str(Path(self.data_root) / name) for name in json.load(file)
+                    ]
             elif folder.is_dir():
                 found = sorted(str(path) for path in folder.iterdir() if path.is_dir())
             else:
@@ -127,7 +129,9 @@ class DefaultDataset(Dataset):
 
     def get_split_name(self, idx: int) -> str:
         """Return the split of a scene."""
-        return os.path.basename(os.path.dirname(self.data_list[idx % len(self.data_list)]))
+        return os.path.basename(
+            os.path.dirname(self.data_list[idx % len(self.data_list)])
+        )
 
     def load_scene(self, path: str) -> dict[str, Any]:
         """Read the arrays of a scene's folder."""

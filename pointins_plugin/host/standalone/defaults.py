@@ -12,6 +12,35 @@ from . import comm
 from .config import Config, DictAction
 from .env import derive_seed, get_random_seed, set_seed
 
+# Keys that the trainer reads; configs inherit them from _base_/default_runtime.py.
+REQUIRED_KEYS = (
+    "save_path",
+    "model",
+    "data",
+    "optimizer",
+    "scheduler",
+    "hooks",
+    "train",
+    "epoch",
+    "eval_epoch",
+    "batch_size",
+    "num_worker",
+    "gradient_accumulation_steps",
+    "clip_grad",
+    "seed",
+    "weight",
+    "resume",
+    "evaluate",
+    "sync_bn",
+    "enable_amp",
+    "amp_dtype",
+    "empty_cache",
+    "empty_cache_per_epoch",
+    "find_unused_parameters",
+    "mix_prob",
+)
+POSITIVE_KEYS = ("epoch", "eval_epoch", "batch_size", "gradient_accumulation_steps")
+
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of ``tools/train.py``: its flags and their meaning."""
@@ -32,14 +61,31 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def default_config_parser(file_path: str, options: dict | None) -> Config:
-    """Read a config, apply overrides, settle the seed and write ``config.py``."""
+    """Read a config, apply overrides, settle the seed and write ``config.py``.
+
+    Raises:
+        UserError: a key is missing or makes no sense, or ``save_path`` cannot be
+            written.
+    """
     cfg = Config.fromfile(file_path)
     cfg.merge_from_dict(options or {})
-    for key in ("save_path", "data", "model"):
-        if key not in cfg:
-            raise UserError(f"config {file_path}: it has no {key!r}")
+    lacking = [key for key in REQUIRED_KEYS if key not in cfg]
+    if lacking:
+        raise UserError(
+            f"config {file_path}: it has no {', '.join(lacking)}; inherit "
+            "configs/pointins/_base_/default_runtime.py by _base_"
+        )
     if cfg.seed is None:
         cfg.seed = get_random_seed()
+    for key in POSITIVE_KEYS:
+        if not isinstance(cfg[key], int) or cfg[key] < 1:
+            raise UserError(f"config: {key}={cfg[key]!r} is no positive integer")
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise UserError(
+            f"config: seed={cfg.seed!r} is neither None nor an integer >= 0"
+        )
+    if not isinstance(cfg.data, dict) or not isinstance(cfg.data.get("train"), dict):
+        raise UserError(f"config {file_path}: it has no data.train")
     if cfg.epoch % cfg.eval_epoch:
         raise UserError(
             f"config: epoch={cfg.epoch} is not a multiple of eval_epoch="
@@ -72,5 +118,7 @@ def default_setup(cfg: Config) -> Config:
         cfg[f"{key}_per_gpu"] = 1 if total is None else total // world_size
     if cfg.get("num_threads"):
         torch.set_num_threads(cfg.num_threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
     set_seed(derive_seed(cfg.seed, comm.get_rank()))
     return cfg

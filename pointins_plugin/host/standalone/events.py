@@ -1,30 +1,41 @@
-"""Scalars of a run: kept in memory, written as JSON lines and to TensorBoard."""
+"""Scalars of a run: kept in memory, and written where the user looks at them."""
 
 import json
 import math
 import os
+from pathlib import Path
 from typing import IO, Any
+
+from pointins_plugin.errors import UserError
 
 
 class History:
-    """The values of one scalar since the last reset."""
+    """The last value and the mean of one scalar since the last reset."""
 
     def __init__(self):
-        self.values: list[float] = []
+        self.reset()
 
-    def update(self, value: float) -> None:
-        """Add a value."""
-        self.values.append(value)
+    def reset(self) -> None:
+        """Forget all values."""
+        self.val = math.nan
+        self.total = 0.0
+        self.count = 0
+
+    def update(self, value: float, n: int = 1) -> None:
+        """Add a value that stands for ``n`` samples."""
+        self.val = value
+        self.total += value * n
+        self.count += n
 
     @property
     def latest(self) -> float:
         """The last value."""
-        return self.values[-1]
+        return self.val
 
     @property
     def avg(self) -> float:
-        """The mean of all values."""
-        return sum(self.values) / len(self.values) if self.values else math.nan
+        """The mean over all samples, nan of none."""
+        return self.total / self.count if self.count else math.nan
 
 
 class EventStorage:
@@ -39,9 +50,9 @@ class EventStorage:
     def __exit__(self, *error: Any) -> None:
         pass
 
-    def put_scalar(self, name: str, value: float) -> None:
-        """Add a value of a scalar."""
-        self._histories.setdefault(name, History()).update(float(value))
+    def put_scalar(self, name: str, value: float, n: int = 1) -> None:
+        """Add a value of a scalar that stands for ``n`` samples."""
+        self._histories.setdefault(name, History()).update(float(value), n)
 
     def put_scalars(self, **values: float) -> None:
         """Add a value of each of several scalars."""
@@ -61,8 +72,9 @@ class EventStorage:
         return self._histories
 
     def reset_histories(self) -> None:
-        """Forget all values."""
-        self._histories = {}
+        """Forget the values of all scalars."""
+        for history in self._histories.values():
+            history.reset()
 
 
 class MetricsWriter:
@@ -70,33 +82,100 @@ class MetricsWriter:
 
     A line is ``{"step": 12, "tag": "train/loss", "value": 0.5}``; of several with one
     step and tag (a run that was resumed) the last one counts.
+
+    Args:
+        folder: of the run.
+        resume: go on with the file that is there; a line cut by a kill is dropped.
+        tensorboard: also write TensorBoard's files, where it is installed.
+        wandb_run: also log to this run of Weights & Biases.
     """
 
-    def __init__(self, folder: str, tensorboard: bool = True):
-        self._file: IO[str] = open(
-            os.path.join(folder, "metrics.jsonl"), "a", encoding="utf-8"
-        )
+    def __init__(
+        self,
+        folder: str,
+        resume: bool = False,
+        tensorboard: bool = True,
+        wandb_run: Any = None,
+    ):
+        path = os.path.join(folder, "metrics.jsonl")
+        if resume:
+            _drop_cut_line(path)
+        self._file: IO[str] = open(path, "a" if resume else "w", encoding="utf-8")
         self._board = _tensorboard(folder) if tensorboard else None
+        self._wandb = wandb_run
 
     def add_scalar(self, tag: str, value: float, step: int | None = None) -> None:
         """Write one value; not finite ones as null, which JSON can hold."""
         value = float(value)
-        line = {"step": step, "tag": tag, "value": value if math.isfinite(value) else None}
+        line = {
+            "step": step,
+            "tag": tag,
+            "value": value if math.isfinite(value) else None,
+        }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:
             self._board.add_scalar(tag, value, step)
+        if self._wandb is not None:
+            # epochs and steps are counted apart, so each tag has its own axis
+            axis = "Epoch" if tag.startswith(("train/", "val/")) else "Iter"
+            self._wandb.log({axis: step, tag: value})
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def start_wandb(cfg: Any) -> Any:
+    """Start a run of Weights & Biases, named like the run's folder.
+
+    Raises:
+        UserError: wandb is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            "config: enable_wandb=True needs wandb: pip install wandb, or set "
+            "enable_wandb=False"
+        ) from None
+    group, name = Path(cfg.save_path).resolve().parts[-2:]
+    run = wandb.init(
+        project=cfg.get("wandb_project"),
+        name=f"{group}/{name}",
+        tags=[group],
+        dir=cfg.save_path,
+        settings=wandb.Settings(api_key=cfg.get("wandb_key")),
+        config={key: cfg[key] for key in cfg if key != "wandb_key"},
+    )
+    for tags, axis in (
+        ("params/*", "Iter"),
+        ("train_batch/*", "Iter"),
+        ("train/*", "Epoch"),
+        ("val/*", "Epoch"),
+    ):
+        run.define_metric(tags, step_metric=axis)
+    return run
+
+
+def _drop_cut_line(path: str) -> None:
+    if not os.path.isfile(path):
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def _tensorboard(folder: str) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
     return SummaryWriter(folder)

@@ -1,8 +1,8 @@
 """Hooks: what happens around epochs and steps."""
 
 import os
-import shutil
 import time
+from collections import Counter
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from pointins_plugin.errors import UserError
 
 from . import comm
 from .checkpoint import (
+    copy_checkpoint,
     load_checkpoint,
-    matched_share,
+    match_weights,
     save_checkpoint,
-    translate_keys,
 )
 from .registry import HOOKS
 from .scheduler import CosineScheduler
@@ -63,7 +63,7 @@ class ModelHook(HookBase):
     """Forward every event to the model, with ``model.trainer`` set.
 
     Put it after ``CheckpointLoader``: a model's ``before_train`` may need what was
-    loaded.
+    loaded. A model that is no ``HookBase`` takes no events and is left alone.
     """
 
     def before_train(self) -> None:
@@ -88,10 +88,7 @@ class ModelHook(HookBase):
         model = self.trainer.model
         model = model.module if hasattr(model, "module") else model
         if not isinstance(model, HookBase):
-            raise UserError(
-                f"ModelHook: model {type(model).__name__} takes no events; remove the "
-                "hook"
-            )
+            return
         model.trainer = self.trainer
         getattr(model, event)()
 
@@ -188,7 +185,9 @@ class InformationWriter(HookBase):
         names = trainer.comm_info.get("model_output_dict", {})
         means = {name: trainer.storage.history(name).avg for name in names}
         parts = [f"{name}: {value:.4f}" for name, value in means.items()]
-        trainer.logger.info(" ".join([f"Train result of epoch {trainer.epoch + 1}:", *parts]))
+        trainer.logger.info(
+            " ".join([f"Train result of epoch {trainer.epoch + 1}:", *parts])
+        )
         if trainer.writer is not None:
             for name, value in means.items():
                 trainer.writer.add_scalar(f"train/{name}", value, trainer.epoch + 1)
@@ -196,7 +195,10 @@ class InformationWriter(HookBase):
 
 @HOOKS.register_module()
 class WeightDecaySchedular(HookBase):  # the spelling is Pointcept's
-    """Move the weight decay of all groups along half a cosine.
+    """Move the weight decay of all groups along half a cosine of optimizer steps.
+
+    Micro-batches of gradient accumulation do not count, so that the end is reached at
+    the end of the run and not before.
 
     Args:
         base_value: at the start.
@@ -213,15 +215,14 @@ class WeightDecaySchedular(HookBase):  # the spelling is Pointcept's
             final_value=self.final_value,
             total_iters=self.trainer.cfg.scheduler.total_steps,
         )
-        steps = self.trainer.start_epoch * len(self.trainer.train_loader)
-        self.scheduler.iter = steps
 
     def before_step(self) -> None:
-        value = self.scheduler.step()
+        step = self.trainer.scheduler.last_epoch
+        value = float(self.scheduler.get(step))
         for group in self.trainer.optimizer.param_groups:
             group["weight_decay"] = value
         if self.trainer.writer is not None:
-            self.trainer.writer.add_scalar("params/wd", value, self.scheduler.iter)
+            self.trainer.writer.add_scalar("params/wd", value, step + 1)
 
 
 @HOOKS.register_module()
@@ -250,13 +251,14 @@ class CheckpointSaver(HookBase):
             "scheduler": _plain_state(trainer.scheduler.state_dict()),
             "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
             "best_metric_value": float(trainer.best_metric_value),
+            "pointins": trainer.progress(),
         }
         save_checkpoint(state, path)
         trainer.logger.info(f"Saved {path} after epoch {epoch}")
         if is_best:
-            _copy(path, os.path.join(folder, "model_best.pth"))
+            copy_checkpoint(path, os.path.join(folder, "model_best.pth"))
         if self.save_freq and epoch % self.save_freq == 0:
-            _copy(path, os.path.join(folder, f"epoch_{epoch}.pth"))
+            copy_checkpoint(path, os.path.join(folder, f"epoch_{epoch}.pth"))
 
     def _compare(self) -> bool:
         trainer = self.trainer
@@ -275,13 +277,12 @@ class CheckpointSaver(HookBase):
 
 
 def _plain_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Leave out functions, which ``weights_only`` refuses and a rebuild brings back."""
-    return {key: value for key, value in state.items() if key != "lr_lambdas"}
-
-
-def _copy(source: str, target: str) -> None:
-    shutil.copyfile(source, f"{target}.tmp")
-    os.replace(f"{target}.tmp", target)
+    """Leave out what ``weights_only`` may refuse and rebuilding brings back."""
+    return {
+        key: value
+        for key, value in state.items()
+        if not callable(value) and not isinstance(value, Counter)
+    }
 
 
 @HOOKS.register_module()
@@ -289,14 +290,15 @@ class CheckpointLoader(HookBase):
     """Load weights before training, or everything when the run resumes.
 
     The share of matched keys is logged. Too few are an error, because a model that
-    trains from a checkpoint it did not read looks like one that did.
+    trains from a checkpoint it did not read looks like one that did. A resumed run
+    needs every key, and without ``weight`` takes the last checkpoint of its folder.
 
     Args:
         keywords: part of a key to replace, e.g. ``"module.student.backbone"``.
         replacement: its replacement, e.g. ``"module.backbone"``.
-        strict: every key must match.
-        min_matched: least share of the model's keys (those that contain the
-            replacement) that must be found with their shape.
+        strict: every key of model and checkpoint must match.
+        min_matched: least share of the model's keys (where keywords are given, of
+            those that start with the replacement) to be found with their shape.
         allow_partial: train on whatever was matched.
     """
 
@@ -310,60 +312,71 @@ class CheckpointLoader(HookBase):
     ):
         self.keywords = keywords
         self.replacement = keywords if replacement is None else replacement
-        self.min_matched = 1.0 if strict else min_matched
+        self.strict = strict
+        self.min_matched = min_matched
         self.allow_partial = allow_partial
 
     def before_train(self) -> None:
         trainer = self.trainer
+        resume = bool(trainer.cfg.resume)
         path = trainer.cfg.weight
+        if not path and resume:
+            path = os.path.join(trainer.cfg.save_path, "model", "model_last.pth")
         if not path:
             trainer.logger.info("No weight given: training from scratch")
             return
         checkpoint = load_checkpoint(path)
-        wrapped = comm.get_world_size() > 1
-        keywords, replacement, least = self.keywords, self.replacement, self.min_matched
-        if trainer.cfg.resume:
-            keywords, replacement, least = "", "", 1.0
-        weights = translate_keys(
-            checkpoint["state_dict"], keywords, replacement, wrapped
+        match = match_weights(
+            checkpoint["state_dict"],
+            trainer.model.state_dict(),
+            "" if resume else self.keywords,
+            "" if resume else self.replacement,
+            wrapped=comm.get_world_size() > 1,
         )
-        model_state = trainer.model.state_dict()
-        prefix = replacement if wrapped else replacement.removeprefix("module.")
-        share, missing = matched_share(weights, model_state, prefix)
-        summary = f"{path}: {share:.1%} of the model's keys matched"
-        if prefix:
-            summary += f" (of those named *{prefix}*)"
-        if share < least and not (self.allow_partial and not trainer.cfg.resume):
+        if resume or self.strict:
+            odd = match.missing + match.unexpected
+            if odd:
+                raise UserError(
+                    f"checkpoint {path}: {match}, all are needed, and no others (first "
+                    f"without a match: {odd[0]}); use the config it was trained with"
+                )
+        elif match.share < self.min_matched and not self.allow_partial:
+            first = [key for key in match.missing if key.startswith(match.prefix)]
             raise UserError(
-                f"checkpoint {summary}, {least:.0%} are needed (first missing: "
-                f"{missing[0]}); check keywords and the config, or set "
-                "CheckpointLoader(allow_partial=True)"
+                f"checkpoint {path}: {match}, {self.min_matched:.0%} are needed (first "
+                f"missing: {first[0] if first else match.prefix}); check keywords and "
+                "the config, or set CheckpointLoader(allow_partial=True)"
             )
-        trainer.logger.info(f"Loaded {summary}")
-        if missing:
-            trainer.logger.info(f"Keys kept as they were: {', '.join(missing[:20])}")
-        fitting = {
-            key: value
-            for key, value in weights.items()
-            if key in model_state and value.shape == model_state[key].shape
-        }
-        trainer.model.load_state_dict(fitting, strict=False)
-        if trainer.cfg.resume:
+        trainer.logger.info(f"Loaded {path}: {match}")
+        if match.missing:
+            trainer.logger.info(f"Keys kept as they were: {_some(match.missing)}")
+        if match.unexpected:
+            trainer.logger.info(f"Keys not used: {_some(match.unexpected)}")
+        trainer.model.load_state_dict(match.weights, strict=False)
+        if resume:
             self._resume(checkpoint, path)
 
     def _resume(self, checkpoint: dict[str, Any], path: str) -> None:
         trainer = self.trainer
         try:
+            trainer.restore_progress(checkpoint.get("pointins", {}))
             trainer.start_epoch = int(checkpoint["epoch"])
             trainer.best_metric_value = float(checkpoint["best_metric_value"])
             trainer.optimizer.load_state_dict(checkpoint["optimizer"])
             trainer.scheduler.load_state_dict(checkpoint["scheduler"])
             if trainer.scaler is not None and checkpoint["scaler"] is not None:
                 trainer.scaler.load_state_dict(checkpoint["scaler"])
-        except (KeyError, ValueError, TypeError) as error:
+        except UserError as error:
+            raise UserError(f"checkpoint {path}: {error}") from None
+        except (AttributeError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise UserError(
-                f"checkpoint {path} cannot be resumed with this config ({error}); "
-                "start anew with -r false"
+                f"checkpoint {path} cannot be resumed with this config "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}); start anew "
+                "with -r false"
             ) from None
         trainer.logger.info(f"Resuming after epoch {trainer.start_epoch}")
 
+
+def _some(keys: list[str], most: int = 20) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more

@@ -32,7 +32,8 @@ def launch(
     the plugin.
 
     Raises:
-        UserError: more processes than GPUs, or no address for several machines.
+        UserError: more processes than GPUs, no address for several machines, what a
+            process raised as such, or one that was killed.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -56,14 +57,37 @@ def launch(
             )
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     first = machine_rank * num_gpus_per_machine
-    arguments = (first, world_size, dist_url, timeout, main_func, cfg)
-    mp.spawn(_spawned, nprocs=num_gpus_per_machine, args=arguments)
+    messages = mp.get_context("spawn").SimpleQueue()
+    threads = max(1, (os.cpu_count() or 1) // num_gpus_per_machine)
+    arguments = (messages, threads, first, world_size, dist_url, timeout, main_func)
+    try:
+        mp.spawn(_spawned, nprocs=num_gpus_per_machine, args=(*arguments, cfg))
+    except mp.ProcessRaisedException:
+        raise
+    except mp.ProcessExitedException as error:
+        if not messages.empty():
+            raise UserError(messages.get()) from None
+        raise UserError(
+            f"process {error.error_index} of {num_gpus_per_machine} ended with "
+            f"{error.signal_name or f'exit code {error.exit_code}'}; if it was killed "
+            "for memory, use a smaller batch_size or fewer processes"
+        ) from None
 
 
-def _spawned(local_rank, first, world_size, dist_url, timeout, main_func, cfg):
+def _spawned(
+    local_rank, messages, threads, first, world_size, dist_url, timeout, main_func, cfg
+):
     os.environ["LOCAL_RANK"] = str(local_rank)
+    if not torch.cuda.is_available():
+        # every process would use all cores and wait for the others
+        torch.set_num_threads(threads)
     rank = first + local_rank
-    _run(local_rank, rank, world_size, dist_url, timeout, main_func, cfg)
+    try:
+        _run(local_rank, rank, world_size, dist_url, timeout, main_func, cfg)
+    except UserError as error:
+        # spawn would make a traceback of it
+        messages.put(str(error))
+        os._exit(2)  # not sys.exit: the group's clean-up may wait for other ranks
 
 
 def _run(
@@ -85,10 +109,8 @@ def _run(
         rank=rank,
         timeout=timeout,
     )
-    try:
-        main_func(*cfg)
-    finally:
-        dist.destroy_process_group()
+    main_func(*cfg)
+    dist.destroy_process_group()
 
 
 def _free_port() -> int:

@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import traceback
+
+from pointins_plugin.errors import UserError
 
 from . import comm
 
@@ -36,6 +39,20 @@ class _Console(logging.StreamHandler):
     @property
     def stream(self):
         return sys.stdout
+
+
+def log_to_file(logger: logging.Logger, error: Exception) -> None:
+    """Write why a run ended to its log; the console is told by whoever catches it."""
+    if isinstance(error, UserError):
+        text = str(error)
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, __file__, 0, text, (), exc_info=None
+    )
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def _formatted(handler: logging.Handler) -> logging.Handler:

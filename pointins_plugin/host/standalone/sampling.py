@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pointins_plugin.errors import UserError
 
 from .env import derive_seed, seeded
 
@@ -44,7 +46,11 @@ class EpochSampler(Sampler):
 
 
 class SeededDataset(Dataset):
-    """A dataset whose augmentation of a sample depends on its place alone."""
+    """A dataset whose augmentation of a sample depends on its place alone.
+
+    A ``UserError`` takes the place of its sample, because torch would wrap one that a
+    worker raises in a traceback; ``SeededLoader`` raises it.
+    """
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset = dataset
@@ -56,7 +62,10 @@ class SeededDataset(Dataset):
     def __getitem__(self, place: tuple[int, int]) -> Any:
         epoch, index = place
         with seeded(derive_seed(self.seed, epoch, index)):
-            return place, self.dataset[index]
+            try:
+                return place, self.dataset[index]
+            except UserError as error:
+                return place, error
 
 
 class SeededCollate:
@@ -67,6 +76,42 @@ class SeededCollate:
         self.seed = seed
 
     def __call__(self, batch: list[tuple[tuple[int, int], Any]]) -> Any:
+        for _, sample in batch:
+            if isinstance(sample, UserError):
+                return sample
         (epoch, index), _ = batch[0]
         with seeded(derive_seed(self.seed, epoch, index, len(batch))):
             return self.collate([sample for _, sample in batch])
+
+
+class SeededLoader(DataLoader):
+    """A loader of batches that depend on their place alone, whatever the workers.
+
+    Args:
+        dataset: any dataset.
+        collate: makes a batch of samples.
+        seed: seed of the run.
+        sampler: gives the places of samples.
+        options: keyword arguments of torch's loader.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        collate: Callable,
+        seed: int,
+        sampler: EpochSampler,
+        **options: Any,
+    ):
+        super().__init__(
+            SeededDataset(dataset, seed),
+            sampler=sampler,
+            collate_fn=SeededCollate(collate, seed),
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch

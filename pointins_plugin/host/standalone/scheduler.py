@@ -79,7 +79,7 @@ def _register(build):
 
 
 @_register
-def MultiStepLR(  # noqa: N802
+def MultiStepLR(
     optimizer: Optimizer,
     milestones: list[float],
     total_steps: int,
@@ -96,7 +96,7 @@ def MultiStepLR(  # noqa: N802
 
 
 @_register
-def MultiStepWithWarmupLR(  # noqa: N802
+def MultiStepWithWarmupLR(
     optimizer: Optimizer,
     milestones: list[float],
     total_steps: int,
@@ -119,7 +119,7 @@ def MultiStepWithWarmupLR(  # noqa: N802
 
 
 @_register
-def PolyLR(  # noqa: N802
+def PolyLR(
     optimizer: Optimizer, total_steps: int, power: float = 0.9, last_epoch: int = -1
 ):
     """Fall to zero as ``(1 - step / total)^power``."""
@@ -131,7 +131,7 @@ def PolyLR(  # noqa: N802
 
 
 @_register
-def ExpLR(  # noqa: N802
+def ExpLR(
     optimizer: Optimizer, total_steps: int, gamma: float = 0.9, last_epoch: int = -1
 ):
     """Fall by ``gamma^(step / total)``."""
@@ -141,7 +141,7 @@ def ExpLR(  # noqa: N802
 
 
 @_register
-def CosineAnnealingLR(  # noqa: N802
+def CosineAnnealingLR(
     optimizer: Optimizer, total_steps: int, eta_min: float = 0, last_epoch: int = -1
 ):
     """Fall along half a cosine to ``eta_min``."""
@@ -151,7 +151,7 @@ def CosineAnnealingLR(  # noqa: N802
 
 
 @_register
-def OneCycleLR(  # noqa: N802
+def OneCycleLR(
     optimizer: Optimizer,
     max_lr: float | list[float],
     total_steps: int,

@@ -17,13 +17,26 @@ from . import comm
 from .builders import build_dataset, build_model
 from .collate import collate_fn, point_collate_fn
 from .env import derive_seed, set_seed
-from .events import EventStorage, MetricsWriter
+from .events import EventStorage, MetricsWriter, start_wandb
 from .hooks import HookBase, build_hooks
-from .logger import get_root_logger
+from .logger import get_root_logger, log_to_file
 from .optimizer import build_optimizer
 from .registry import TRAINERS
-from .sampling import EpochSampler, SeededCollate, SeededDataset
+from .sampling import EpochSampler, SeededLoader
 from .scheduler import build_scheduler
+
+# Keys that may differ between a run and its resumption without changing its outcome.
+UNRELATED_KEYS = (
+    "save_path",
+    "resume",
+    "weight",
+    "num_worker",
+    "num_worker_per_gpu",
+    "num_threads",
+    "enable_wandb",
+    "wandb_project",
+    "wandb_key",
+)
 
 AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -92,17 +105,29 @@ class Trainer(TrainerBase):
 
     def train(self) -> None:
         """Run all epochs, from where a checkpoint left off."""
+        try:
+            self._train()
+        except Exception as error:
+            log_to_file(self.logger, error)
+            raise
+        finally:
+            if self.writer is not None:
+                self.writer.close()
+
+    def _train(self) -> None:
         with self.storage:
             self.call_hooks("before_train")
             self.logger.info(
                 f"Training on {self.device} from epoch {self.start_epoch + 1} to "
                 f"{self.max_epoch}, {len(self.train_loader)} steps each"
             )
-            for self.epoch in range(self.start_epoch, self.max_epoch):
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
                 self.train_loader.sampler.set_epoch(self.epoch)
                 self.model.train()
                 self.call_hooks("before_epoch")
-                for self.comm_info["iter"], batch in self._batches():
+                for index, batch in self._batches():
+                    self.comm_info["iter"] = index
                     self.comm_info["input_dict"] = self.to_device(batch)
                     self.call_hooks("before_step")
                     self.run_step()
@@ -113,8 +138,6 @@ class Trainer(TrainerBase):
                     torch.cuda.empty_cache()
             comm.synchronize()
             self.call_hooks("after_train")
-        if self.writer is not None:
-            self.writer.close()
 
     def _batches(self) -> Iterator[tuple[int, dict]]:
         for index, batch in enumerate(self.train_loader):
@@ -177,6 +200,54 @@ class Trainer(TrainerBase):
         if scale <= self.scaler.get_scale():
             self.scheduler.step()
 
+    def progress(self) -> dict[str, Any]:
+        """Return what a resumed run needs besides Pointcept's entries of a checkpoint.
+
+        Gradients of micro-batches that wait for their optimizer step are part of it:
+        they carry over from one epoch to the next.
+        """
+        from pointins_plugin import __version__
+
+        state: dict[str, Any] = {
+            "version": __version__,
+            "config": self.cfg.digest(without=UNRELATED_KEYS),
+            "total_steps": self.cfg.scheduler.total_steps,
+            "micro_batches": self._micro_batches,
+        }
+        if self._micro_batches:
+            state["gradients"] = {
+                name.removeprefix("module."): parameter.grad
+                for name, parameter in self.model.named_parameters()
+                if parameter.grad is not None
+            }
+        return state
+
+    def restore_progress(self, state: dict[str, Any]) -> None:
+        """Take back what ``progress`` returned; a changed config is logged.
+
+        Raises:
+            UserError: the run would have another number of optimizer steps.
+        """
+        steps = self.cfg.scheduler.total_steps
+        if state.get("total_steps", steps) != steps:
+            raise UserError(
+                f"the run had {state['total_steps']} optimizer steps, this config and "
+                f"data give {steps}: resume with what it was started with, or start "
+                "a new run from its weights (resume=False)"
+            )
+        digest = self.cfg.digest(without=UNRELATED_KEYS)
+        if state.get("config", digest) != digest:
+            self.logger.warning(
+                "The config is not the one this run was started with: it goes on, but "
+                "not to where it would have ended"
+            )
+        self._micro_batches = int(state.get("micro_batches", 0))
+        gradients = state.get("gradients", {})
+        for name, parameter in self.model.named_parameters():
+            gradient = gradients.get(name.removeprefix("module."))
+            if gradient is not None:
+                parameter.grad = gradient.to(parameter.device)
+
     def _amp_dtype(self) -> torch.dtype:
         name = self.cfg.amp_dtype
         if name not in AMP_DTYPE:
@@ -191,6 +262,8 @@ class Trainer(TrainerBase):
         model = build_model(self.cfg.model)
         if self.cfg.sync_bn and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        elif self.cfg.sync_bn and comm.get_world_size() > 1:
+            self.logger.warning("sync_bn needs GPUs: statistics stay with each process")
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.logger.info(f"Trainable parameters: {count:,}")
         model = model.to(self.device)
@@ -205,7 +278,13 @@ class Trainer(TrainerBase):
 
     def build_writer(self) -> MetricsWriter | None:
         """Return the writer of scalars, on the main process."""
-        return MetricsWriter(self.cfg.save_path) if comm.is_main_process() else None
+        cfg = self.cfg
+        if not comm.is_main_process():
+            return None
+        wandb = None
+        if cfg.get("enable_wandb"):
+            wandb = start_wandb(cfg)
+        return MetricsWriter(cfg.save_path, resume=bool(cfg.resume), wandb_run=wandb)
 
     def build_train_loader(self) -> DataLoader:
         """Build the loader of training batches."""
@@ -216,13 +295,13 @@ class Trainer(TrainerBase):
         sampler = EpochSampler(
             len(dataset), cfg.seed, True, comm.get_rank(), comm.get_world_size()
         )
-        collate = partial(point_collate_fn, mix_prob=cfg.mix_prob)
-        return DataLoader(
-            SeededDataset(dataset, cfg.seed),
+        return SeededLoader(
+            dataset,
+            partial(point_collate_fn, mix_prob=cfg.mix_prob),
+            cfg.seed,
+            sampler,
             batch_size=cfg.batch_size_per_gpu,
-            sampler=sampler,
             num_workers=cfg.num_worker_per_gpu,
-            collate_fn=SeededCollate(collate, cfg.seed),
             pin_memory=self.device.type == "cuda",
             drop_last=len(dataset) > cfg.batch_size,
             persistent_workers=cfg.num_worker_per_gpu > 0,
@@ -233,16 +312,19 @@ class Trainer(TrainerBase):
         cfg = self.cfg
         if not cfg.evaluate:
             return None
+        if "val" not in cfg.data:
+            raise UserError("config: evaluate=True needs data.val")
         dataset = build_dataset(cfg.data.val)
         sampler = EpochSampler(
             len(dataset), cfg.seed, False, comm.get_rank(), comm.get_world_size()
         )
-        return DataLoader(
-            SeededDataset(dataset, cfg.seed),
+        return SeededLoader(
+            dataset,
+            collate_fn,
+            cfg.seed,
+            sampler,
             batch_size=cfg.batch_size_val_per_gpu,
-            sampler=sampler,
             num_workers=cfg.num_worker_per_gpu,
-            collate_fn=SeededCollate(collate_fn, cfg.seed),
             pin_memory=self.device.type == "cuda",
         )
 

@@ -117,7 +117,9 @@ class _Rotation:
             vectors = data_dict[key]
             centre = 0.0
             if key == "coord":
-                centre = bounding_centre(vectors) if self.center is None else self.center
+                centre = (
+                    bounding_centre(vectors) if self.center is None else self.center
+                )
                 centre = np.asarray(centre, dtype=vectors.dtype)
             turned = (vectors - centre) @ rotation.T.astype(vectors.dtype) + centre
             data_dict[key] = turned

@@ -150,9 +150,7 @@ class GridSample:
         project_displacement: bool = False,
     ):
         if mode not in ("train", "test"):
-            raise UserError(
-                f"config: GridSample mode={mode!r}; use 'train' or 'test'"
-            )
+            raise UserError(f"config: GridSample mode={mode!r}; use 'train' or 'test'")
         self.grid_size = grid_size
         self.mode = mode
         self.return_inverse = return_inverse

@@ -9,7 +9,7 @@ from .base import Compose
 
 
 def take_view(data_dict: dict, index: np.ndarray, keys, static_keys=()) -> dict:
-    """Return a scene of the chosen points: per-point entries copied, static ones not."""
+    """Return a scene of the chosen points; static entries are shared."""
     view = {key: data_dict[key][index] for key in keys if key in data_dict}
     view.update({key: data_dict[key] for key in static_keys if key in data_dict})
     if "index_valid_keys" in data_dict:
