@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from pointins_plugin.errors import UserError
+from pointins_plugin.errors import UserError, report
 
 
 def main_worker(cfg) -> None:
@@ -100,8 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
             )
         COMMANDS[args.command](words[1:])
     except UserError as error:
-        print(f"pointins: error: {error}", file=sys.stderr)
-        return 2
+        return report(error)
     except KeyboardInterrupt:
         print("pointins: interrupted; go on with -r true", file=sys.stderr)
         return 130

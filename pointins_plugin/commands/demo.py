@@ -103,6 +103,8 @@ def _show_scene(trainer, index: int, out: Path) -> tuple[Path, Path]:
         generator=torch.Generator().manual_seed(0),
         **evaluator.planes,
     ).numpy()
+    scene_tokens = {"coord": tokens, "shift": shift, "plane": plane}
+    shift = evaluator.agree(scene_tokens)
     found = offset_instances(
         tokens,
         shift,

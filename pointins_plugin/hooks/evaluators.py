@@ -19,6 +19,7 @@ from pointins_plugin.evaluation.label_free import (
 )
 from pointins_plugin.host import HOOKS, HookBase, comm
 from pointins_plugin.ops.planes import dominant_planes
+from pointins_plugin.ops.smoothing import smooth_offsets
 
 METHODS = ("components", "modes")
 
@@ -42,6 +43,9 @@ class LabelFreeInstanceEvaluator(HookBase):
         min_size: fewest points of a predicted instance.
         min_region: fewest points of a true instance that counts.
         planes: keyword arguments of ``dominant_planes`` (metres and shares).
+        smoothing: keyword arguments of ``smooth_offsets``, by which neighbours agree
+            on a centre before centres are grouped; None groups them as predicted.
+            R^2 and cosine are always those of the offsets as predicted.
         baselines: names among hdbscan, plane_components, oracle.
         every: epochs between two evaluations; 0 evaluates at the end only.
         branch: ``"teacher"`` or ``"student"``.
@@ -59,6 +63,7 @@ class LabelFreeInstanceEvaluator(HookBase):
         min_size: int = 20,
         min_region: int = 20,
         planes: dict | None = None,
+        smoothing: dict | None = None,
         baselines: tuple[str, ...] = ("hdbscan", "plane_components", "oracle"),
         every: int = 1,
         branch: str = "teacher",
@@ -79,6 +84,7 @@ class LabelFreeInstanceEvaluator(HookBase):
         }
         self.min_region = min_region
         self.planes = planes or {}
+        self.smoothing = smoothing
         self.baselines = tuple(baselines)
         self.every = every
         self.branch = branch
@@ -157,9 +163,22 @@ class LabelFreeInstanceEvaluator(HookBase):
                 "instance": batch["instance"][rows].cpu().numpy(),
             }
             scene["plane"] = self._scene_planes(scene)
+            scene["grouped_shift"] = self.agree(scene)
             scenes.append(scene)
             start = end
         return scenes
+
+    def agree(self, scene: dict) -> np.ndarray:
+        """Return the offsets (N, 3) that are grouped: smoothed off the planes."""
+        if self.smoothing is None:
+            return scene["shift"]
+        return smooth_offsets(
+            torch.from_numpy(scene["coord"]),
+            torch.from_numpy(scene["shift"]),
+            torch.tensor([len(scene["coord"])]),
+            keep=torch.from_numpy(~scene["plane"]),
+            **self.smoothing,
+        ).numpy()
 
     def _scene_planes(self, scene: dict) -> np.ndarray:
         name = scene["name"]
@@ -178,7 +197,7 @@ class LabelFreeInstanceEvaluator(HookBase):
             method: scene_prediction(
                 offset_instances(
                     scene["coord"],
-                    scene["shift"],
+                    scene["grouped_shift"],
                     scene["plane"],
                     method=method,
                     radius=self.options["radius"],
@@ -215,7 +234,11 @@ class LabelFreeInstanceEvaluator(HookBase):
             "epoch": self._evaluated,
             "scenes": len(scenes),
             "seed": self.trainer.cfg.seed,
-            "options": {**self.options, "min_region": self.min_region},
+            "options": {
+                **self.options,
+                "min_region": self.min_region,
+                "smoothing": self.smoothing,
+            },
             **offsets.compute(),
             "methods": methods,
         }

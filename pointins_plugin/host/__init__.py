@@ -22,17 +22,20 @@ if _choice != "standalone":
 
     _error = pointcept_error()
     if _error is None:
-        HOST = "pointcept"
-    elif _choice == "pointcept" or os.environ.get("POINTCEPT_ROOT"):
+        try:
+            from pointins_plugin.host.pointcept import *  # noqa: F403
+            from pointins_plugin.host.pointcept import __all__ as _names
+
+            HOST = "pointcept"
+        except ImportError as error:  # a requirement is installed but broken
+            _error = f"its import failed ({error})"
+    if _error and (_choice == "pointcept" or os.environ.get("POINTCEPT_ROOT")):
         raise UserError(
             f"Pointcept cannot be used: {_error}; set POINTCEPT_ROOT to a checkout "
             "with its requirements installed, or POINTINS_HOST=standalone"
         )
 
-if HOST == "pointcept":
-    from pointins_plugin.host.pointcept import *  # noqa: F403
-    from pointins_plugin.host.pointcept import __all__ as _names
-else:
+if HOST == "standalone":
     from pointins_plugin.host.names import *  # noqa: F403
     from pointins_plugin.host.names import __all__ as _names
 

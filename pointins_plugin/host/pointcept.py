@@ -17,7 +17,9 @@ from pointcept.models.builder import MODELS, MODULES, build_model
 from pointcept.models.losses import build_criteria
 from pointcept.models.losses.builder import LOSSES
 from pointcept.models.modules import PointModel, PointModule, PointSequential
-from pointcept.models.point_transformer_v3 import *  # noqa: F403
+from pointcept.models.point_transformer_v3.point_transformer_v3m2_sonata import (
+    PointTransformerV3,
+)
 from pointcept.models.utils import batch2offset, offset2batch, offset2bincount
 from pointcept.models.utils.structure import Point
 from pointcept.utils import comm
@@ -46,6 +48,7 @@ __all__ = [
     "PointModel",
     "PointModule",
     "PointSequential",
+    "PointTransformerV3",
     "Registry",
     "Trainer",
     "batch2offset",

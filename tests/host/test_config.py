@@ -1,7 +1,11 @@
 """Configs: inheritance, templates, options, the round trip, and errors."""
 
 import argparse
+import copy
+import pickle
+from pathlib import PosixPath
 
+import numpy as np
 import pytest
 
 from pointins_plugin.errors import UserError
@@ -56,6 +60,74 @@ def test_dumped_config_reads_back_equal(write, tmp_path):
     again = Config.fromfile(tmp_path / "dumped.py")
     assert again._cfg_dict == cfg._cfg_dict
     assert isinstance(again.a.t, tuple)
+
+
+AWKWARD = {
+    "infinite": [float("inf"), -float("inf"), 1e-300],
+    "template": "{{ fileDirname }} and {{_base_.x}} and a \\ 'quote'",
+    "empty": [{}, [], (), set(), ""],
+    "keys": {1: "a", "two words": "b", "class": "c", (1, 2): "d", None: "e"},
+    "one": (1,),
+    "others": [{3, 1, 2}, range(3), b"x", 2j, True, None],
+    "long": {"numbers": list(range(40)), "text": "word " * 40},
+    "deep": [{"type": "A", "parts": ({"type": "B", "sizes": (1, 2, 3)},) * 3}] * 2,
+}
+
+
+def test_awkward_values_read_back_equal(tmp_path):
+    cfg = Config(AWKWARD)
+    cfg.dump(tmp_path / "dumped.py")
+    again = Config.fromfile(tmp_path / "dumped.py")
+    assert again._cfg_dict == cfg._cfg_dict
+    assert again.pretty_text == cfg.pretty_text
+    assert isinstance(again.deep[0].parts, tuple)
+
+
+def test_text_is_one_a_person_reads():
+    cfg = Config({"model": {"type": "A", "sizes": list(range(30))}, "lr": 0.1})
+    assert cfg.pretty_text.startswith("model = dict(\n    type='A',\n    sizes=[")
+    assert cfg.pretty_text.endswith("],\n)\nlr = 0.1\n")
+    short = Config({"hooks": [{"type": "A", "k": (1, 2)}]})
+    assert short.pretty_text == "hooks = [dict(type='A', k=(1, 2))]\n"
+
+
+def test_numpy_numbers_become_plain_and_objects_are_refused():
+    cfg = Config({"a": {"lr": np.float64(0.5), "n": np.int64(3)}})
+    assert cfg.pretty_text == "a = dict(lr=0.5, n=3)\n"
+    with pytest.raises(UserError, match=r"a\.b\.1 is a PosixPath"):
+        Config({"a": {"b": [0, PosixPath("x")]}}).dump()
+
+
+def test_digest_is_of_values():
+    one, two = Config({"a": 1, "b": {"c": 2}}), Config({"a": 1, "b": {"c": 3}})
+    assert one.digest() != two.digest()
+    assert one.digest(without=["b"]) == two.digest(without=["b"])
+
+
+def test_copies_are_configs_of_their_own():
+    cfg = Config({"a": {"b": [1]}}, "x.py")
+    for other in (copy.deepcopy(cfg), pickle.loads(pickle.dumps(cfg))):
+        assert isinstance(other, Config)
+        assert other.filename == "x.py"
+        other.a.b.append(2)
+    assert cfg.a.b == [1]
+
+
+def test_delete_works_at_any_depth(write):
+    write("base.py", "a = dict(x=dict(y=1))\n")
+    text = '_base_ = "base.py"\na = dict(x=dict(_delete_=True, z=2))\n'
+    text += "b = dict(c=dict(_delete_=True, d=1))\n"
+    cfg = Config.fromfile(write("child.py", text))
+    assert cfg.a == {"x": {"z": 2}}
+    assert cfg.b == {"c": {"d": 1}}
+
+
+def test_options_of_optimizer_and_scheduler_may_be_added():
+    cfg = Config({"optimizer": {"type": "AdamW"}, "scheduler": {"type": "OneCycleLR"}})
+    cfg.merge_from_dict({"optimizer.betas": (0.9, 0.95), "scheduler.pct_start": 0.1})
+    assert cfg.optimizer.betas == (0.9, 0.95)
+    with pytest.raises(UserError, match=r"did you mean 'pct_start'"):
+        cfg.merge_from_dict({"scheduler.pct_strat": 0.1})
 
 
 def test_options_set_dotted_keys_and_positions():

@@ -1,6 +1,7 @@
 """The trainer: determinism, accumulation, resuming, several processes."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,8 +16,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy_run
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import TRAINERS, HookBase, default_setup, launch
-from pointins_plugin.host.standalone.checkpoint import load_checkpoint, save_checkpoint
+from pointins_plugin.host import (
+    TRAINERS,
+    HookBase,
+    default_config_parser,
+    default_setup,
+    launch,
+)
+from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 
 
 def run(folder, **options):
@@ -104,26 +111,180 @@ def test_accumulated_gradient_is_the_mean(tmp_path):
     torch.testing.assert_close(whole, parts)
 
 
-def test_resumed_equals_uninterrupted(tmp_path):
-    whole = run(tmp_path / "a")
+class StopAt(HookBase):
+    """Interrupts before an epoch, as Ctrl-C does."""
 
-    class Stop(HookBase):
-        def before_epoch(self):
-            if self.trainer.epoch == 2:
-                raise KeyboardInterrupt
+    def __init__(self, epoch):
+        self.epoch = epoch
 
-    cfg = default_setup(toy_run.configure(tmp_path / "b"))
+    def before_epoch(self):
+        if self.trainer.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def interrupted(folder, epoch=2, **options):
+    """Run until an epoch begins; return the path of the checkpoint."""
+    cfg = default_setup(toy_run.configure(folder, **options))
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
-    stop = Stop()
+    stop = StopAt(epoch)
     stop.trainer = trainer
     trainer.hooks.append(stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
-    last = str(tmp_path / "b" / "run" / "model" / "model_last.pth")
-    resumed = run(tmp_path / "b", resume=True, weight=last)
+    return folder / "run" / "model" / "model_last.pth"
+
+
+def scheduler(kind, **options):
+    return {"scheduler": {"_delete_": True, "type": kind, **options}}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"optimizer": {"_delete_": True, "type": "SGD", "lr": 0.1, "momentum": 0.9}},
+        {"enable_amp": True},
+        # 4 batches an epoch: two micro-batches are left over when the run stops
+        {"gradient_accumulation_steps": 3},
+        scheduler("PolyLR"),
+        scheduler("ExpLR"),
+        scheduler("CosineAnnealingLR"),
+        scheduler("MultiStepLR", milestones=[0.4, 0.8]),
+        scheduler("MultiStepWithWarmupLR", milestones=[0.4, 0.8]),
+    ],
+    ids=lambda options: str(options)[:50],
+)
+def test_resumed_equals_uninterrupted(tmp_path, options):
+    whole = run(tmp_path / "a", **options)
+    last = interrupted(tmp_path / "b", **options)
+    resumed = run(tmp_path / "b", resume=True, weight=str(last), **options)
     assert resumed.start_epoch == 2
     assert_same_weights(whole.model.state_dict(), resumed.model.state_dict())
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_resume_finds_the_last_checkpoint_of_its_folder(tmp_path):
+    interrupted(tmp_path, epoch=3)
+    assert run(tmp_path, resume=True).start_epoch == 3
+    # nothing is left to do
+    assert run(tmp_path, resume=True).start_epoch == 4
+    with pytest.raises(UserError, match=r"model_last\.pth does not exist"):
+        run(tmp_path / "new", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.wider": True}, r"first without a match: student\.0\.weight"),
+        ({"epoch": 8, "eval_epoch": 8}, r"had 16 optimizer steps.*give 32"),
+        (
+            {"param_dicts": [{"keyword": "student.0", "lr": 0.1}]},
+            "cannot be resumed with this config",
+        ),
+    ],
+)
+def test_resume_needs_the_same_run(tmp_path, options, message):
+    interrupted(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, resume=True, **options)
+
+
+def test_changed_config_is_logged_and_a_moved_run_is_not_changed(tmp_path):
+    interrupted(tmp_path)
+    log = tmp_path / "run" / "train.log"
+    warning = "The config is not the one this run was started with"
+    run(tmp_path, resume=True, num_worker=1)
+    assert warning not in log.read_text()
+    interrupted(tmp_path)
+    run(tmp_path, resume=True, clip_grad=0.5)
+    assert warning in log.read_text()
+
+
+def test_older_checkpoint_without_our_entry_resumes(tmp_path):
+    whole = run(tmp_path / "a")
+    last = interrupted(tmp_path / "b")
+    checkpoint = torch.load(last, weights_only=True)
+    assert set(checkpoint) == {
+        "epoch",
+        "state_dict",
+        "optimizer",
+        "scheduler",
+        "scaler",
+        "best_metric_value",
+        "pointins",
+    }
+    del checkpoint["pointins"]
+    torch.save(checkpoint, last)
+    resumed = run(tmp_path / "b", resume=True)
+    assert_same_weights(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_weight_decay_follows_optimizer_steps(tmp_path):
+    run(tmp_path, gradient_accumulation_steps=4, epoch=8, eval_epoch=8)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in lines]
+    values = [line["value"] for line in lines if line["tag"] == "params/wd"]
+    # 32 micro-batches, 8 steps: four micro-batches share a value, cosine from .04
+    assert len(values) == 32
+    cosine = [0.2 - 0.08 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    assert values[::4] == values[3::4] == pytest.approx(cosine)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_scene_is_one_line_in_console_and_log(tmp_path, workers):
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, num_worker=workers, **{"data.train.bad": 3})
+    assert str(caught.value) == "scene 3 has no points"
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "ERROR] scene 3 has no points\n" in log
+    assert "Traceback" not in log
+
+
+def test_half_precision_of_a_gpu_becomes_bfloat16_on_cpu(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    trainer = run(tmp_path / "a", enable_amp=True, amp_dtype="float16")
+    assert trainer.amp_dtype == torch.bfloat16
+    assert trainer.scaler is None
+    assert losses(tmp_path / "a") != losses_of(run(tmp_path / "b"))
+    with pytest.raises(UserError, match="amp_dtype='float8'"):
+        run(tmp_path / "c", amp_dtype="float8")
+
+
+def losses_of(trainer):
+    return losses(Path(trainer.cfg.save_path).parent)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed=-1"),
+        ({"batch_size": 0}, "batch_size=0 is no positive integer"),
+        ({"epoch": 3, "eval_epoch": 2}, "not a multiple of eval_epoch"),
+        ({"evaluate": True}, r"needs data\.val"),
+        ({"data.train.size": 0}, r"data\.train has no sample"),
+        ({"hooks.0.strict": True, "weight": "none.pth"}, "none.pth does not exist"),
+    ],
+)
+def test_config_that_makes_no_sense_is_one_line(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, **options)
+
+
+def test_missing_keys_are_named(tmp_path):
+    path = tmp_path / "short.py"
+    path.write_text(f"save_path = {str(tmp_path)!r}\nmodel = {{}}\ndata = {{}}\n")
+    with pytest.raises(UserError, match=r"it has no optimizer.*default_runtime"):
+        default_config_parser(str(path), {})
+
+
+def test_model_that_takes_no_events_is_left_alone(tmp_path):
+    cfg = default_setup(toy_run.configure(tmp_path))
+    cfg.hooks = [{"type": "ModelHook"}]
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    trainer.model = torch.nn.Linear(1, 1)
+    trainer.call_hooks("before_train")
+    assert not hasattr(trainer.model, "trainer")
 
 
 def test_killed_at_any_moment_and_resumed(tmp_path):
@@ -185,37 +346,6 @@ def test_run_without_ema_hook_is_refused(tmp_path):
     cfg.model = {"type": "ToyStudent"}
     with pytest.raises(UserError, match="'ToyStudent' is not in the models registry"):
         TRAINERS.build({"type": "DefaultTrainer", "cfg": default_setup(cfg)})
-
-
-def test_full_disk_keeps_the_old_checkpoint(tmp_path):
-    path = tmp_path / "model_last.pth"
-    save_checkpoint({"state_dict": {"x": torch.ones(1)}}, str(path))
-
-    class Full:
-        def __reduce__(self):
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match=r"No space left on device.*intact"):
-        save_checkpoint({"state_dict": {}, "y": Full()}, str(path))
-    assert load_checkpoint(str(path))["state_dict"]["x"] == 1
-    assert os.listdir(tmp_path) == ["model_last.pth"]
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
-def test_damaged_checkpoint_is_one_line(tmp_path, content):
-    path = tmp_path / "x.pth"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read"):
-        load_checkpoint(str(path))
-    with pytest.raises(UserError, match="does not exist"):
-        load_checkpoint(str(tmp_path / "y.pth"))
-
-
-def test_checkpoint_code_is_not_run(tmp_path):
-    path = tmp_path / "evil.pth"
-    torch.save({"state_dict": {}, "x": Path("/")}, path)
-    with pytest.raises(UserError, match="cannot be read"):
-        load_checkpoint(str(path))
 
 
 def test_foreign_checkpoint_names_the_share(tmp_path):

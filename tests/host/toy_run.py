@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
     DATASETS,
     MODELS,
@@ -63,14 +64,17 @@ hooks = [
 class ToyDataset(torch.utils.data.Dataset):
     """Noisy samples: their augmentation draws from NumPy's and torch's generators."""
 
-    def __init__(self, loop=1, size=16):
+    def __init__(self, loop=1, size=16, bad=None):
         self.loop = loop
         self.size = size
+        self.bad = bad
 
     def __len__(self):
         return self.size * self.loop
 
     def __getitem__(self, index):
+        if index == self.bad:
+            raise UserError(f"scene {index} has no points")
         x = torch.full((1, 3), float(index % self.size)) / self.size
         x = x + torch.from_numpy(np.random.randn(1, 3)).float() + torch.randn(1, 3)
         return {"x": x, "name": str(index)}
@@ -80,10 +84,13 @@ class ToyDataset(torch.utils.data.Dataset):
 class ToyModel(PointModel):
     """A student with dropout that imitates its teacher and the input."""
 
-    def __init__(self, pause=0.0):
+    def __init__(self, pause=0.0, wider=False):
         super().__init__()
-        self.student = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 3))
-        self.teacher = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+        width = 8 if wider else 4
+        self.student, self.teacher = (
+            nn.Sequential(nn.Linear(3, width), nn.Dropout(0.5), nn.Linear(width, 3))
+            for _ in range(2)
+        )
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
         self.pause = pause

@@ -265,5 +265,5 @@ def test_refusals_say_what_to_do():
         net.before_train()
     with pytest.raises(UserError, match="num_global_view=3"):
         model(num_global_view=3)
-    with pytest.raises(ValueError, match="up_cast_level"):
+    with pytest.raises(UserError, match="up_cast_level must be from 0 to 2"):
         model(up_cast_level=5)

@@ -169,7 +169,7 @@ def OneCycleLR(
     # torch divides by the length of a phase minus one step, which is zero where the
     # rise is one step long.
     if abs(pct_start * total_steps - 1) < 1e-6:
-        pct_start += 1e-3 / total_steps
+        pct_start += 1e-3 / total_steps if total_steps > 1 else -1e-3
     return torch_schedulers.OneCycleLR(
         optimizer,
         max_lr=max_lr,
