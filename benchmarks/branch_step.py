@@ -79,7 +79,9 @@ def main() -> None:
         row = result[name]
         print(f"| {name} | {row['median_s']:.3f} | {row['min_s']:.3f} | ", end="")
         print(f"{row['max_s']:.3f} |")
-    print(f"\nratio {ratio:.3f}, {points:.0f} points a step, {result['threads']} threads")
+    print(
+        f"\nratio {ratio:.3f}, {points:.0f} points a step, {result['threads']} threads"
+    )
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)
