@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from pointins_plugin.datasets.folder import check_folder
 from pointins_plugin.errors import UserError
+from pointins_plugin.scenes import check_folder
 
 
 def run(words: Sequence[str]) -> None:
@@ -24,4 +24,7 @@ def run(words: Sequence[str]) -> None:
         print(f"{path} {problem}")
     print(f"{len(results) - len(bad)} of {len(results)} scenes can be used")
     if bad:
-        raise UserError(f"{len(bad)} scenes below {args.root} cannot be used (above)")
+        raise UserError(
+            f"{len(bad)} of {len(results)} scenes below {args.root} cannot be used; "
+            "they are named above"
+        )

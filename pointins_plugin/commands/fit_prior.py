@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pointins_plugin.datasets.folder import scene_problem
 from pointins_plugin.errors import UserError
 from pointins_plugin.priors import (
     FAMILIES,
@@ -20,6 +19,7 @@ from pointins_plugin.priors import (
     label_free_offsets,
     thin,
 )
+from pointins_plugin.scenes import read_array, scene_problem
 
 # The names Pointcept's preprocessing gives the semantic labels of a scene.
 SEGMENT_FILES = ("segment.npy", "segment20.npy", "segment200.npy")
@@ -154,10 +154,7 @@ def read_scene(folder: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 f"scene {folder} has no {' or '.join(files)}; without labels use "
                 "--source hdbscan"
             )
-        try:
-            scene[name] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        scene[name] = read_array(path)
     problem = scene_problem(scene)
     if problem:
         raise UserError(f"scene {folder} {problem}; mend it or take it out")

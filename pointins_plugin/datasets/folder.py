@@ -1,6 +1,5 @@
 """Any folder of scenes: checked, completed and kept in memory."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,43 +7,16 @@ import numpy as np
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import DATASETS, DefaultDataset, get_root_logger
 from pointins_plugin.ops.normals import estimate_normals
+from pointins_plugin.scenes import (
+    copy_scene,
+    read_scene,
+    scene_folders,
+    scene_problem,
+    typed_scene,
+)
 
-_PER_POINT = ("color", "normal", "strength", "segment", "instance")
-
-
-def scene_problem(scene: dict[str, Any]) -> str | None:
-    """Return in one line why a scene cannot be used, or None.
-
-    Args:
-        scene: arrays by name, as read from its folder.
-    """
-    coord = scene.get("coord")
-    if coord is None:
-        return "has no coord.npy"
-    if coord.ndim != 2 or coord.shape[1] != 3:
-        return f"coord.npy has shape {coord.shape}, not (N, 3)"
-    if len(coord) < 2:
-        return f"has {len(coord)} point{'s' * (len(coord) != 1)}, at least 2 are needed"
-    for key in _PER_POINT:
-        if key in scene and len(scene[key]) != len(coord):
-            return f"{key}.npy has {len(scene[key])} rows, but coord.npy {len(coord)}"
-    for key in ("coord", "color", "normal", "strength"):
-        if key in scene and np.issubdtype(scene[key].dtype, np.floating):
-            bad = ~np.isfinite(scene[key]).reshape(len(coord), -1).all(1)
-            if bad.any():
-                return f"{key}.npy has {bad.sum()} rows with NaN or inf"
-    if np.ptp(coord, axis=0).max() == 0:
-        return f"all {len(coord)} points lie on one place"
-    if "color" in scene:
-        color = scene["color"]
-        if color.ndim != 2 or color.shape[1] < 3:
-            return f"color.npy has shape {color.shape}, not (N, 3)"
-        if color.min() < 0 or color.max() > 255:
-            return (
-                f"color.npy ranges from {color.min():g} to {color.max():g}; write "
-                "0-255 or 0-1"
-            )
-    return None
+# Farther from the origin than this (metres) float32 cannot tell millimetres apart.
+_FAR = 1e4
 
 
 def color_range(color: np.ndarray) -> str:
@@ -62,16 +34,17 @@ def color_range(color: np.ndarray) -> str:
 class FolderDataset(DefaultDataset):
     """The default folder layout for data of one's own.
 
-    Beyond ``DefaultDataset``: every scene is checked when it is read, colours in 0-1
-    or 0-255 are told apart (and said), missing normals are estimated from the 16
-    nearest points, missing colours are mid-grey, and scenes stay in memory.
+    Beyond ``DefaultDataset``: colours in 0-1 or 0-255 are told apart, missing normals
+    are estimated from the nearest points, missing colours are mid-grey, map
+    coordinates are moved to the origin (each is logged once), and scenes stay in
+    memory. On either host every scene is checked when it is read.
 
     Args:
         skip_bad: leave out scenes that cannot be used, naming each, instead of
             stopping at the first. They are found when the dataset is built.
         normal_neighbours: points a normal is estimated from.
         viewpoint: (x, y, z) that estimated normals face; None faces them up.
-        cache: as in ``DefaultDataset``, on by default.
+        cache: keep scenes in memory (in each worker), on by default.
         Others as in ``DefaultDataset``.
 
     Raises:
@@ -95,6 +68,8 @@ class FolderDataset(DefaultDataset):
         self.skip_bad = skip_bad
         self.normal_neighbours = normal_neighbours
         self.viewpoint = viewpoint
+        self.keep = cache
+        self._kept: dict[str, dict[str, Any]] = {}
         self._said: set[str] = set()
         super().__init__(
             split=split,
@@ -102,29 +77,55 @@ class FolderDataset(DefaultDataset):
             transform=transform,
             test_mode=test_mode,
             test_cfg=test_cfg,
-            cache=cache,
+            cache=False,  # ours is the same on both hosts
             ignore_index=ignore_index,
             loop=loop,
         )
 
     def get_data_list(self) -> list[str]:
-        scenes = super().get_data_list()
+        """Return the folders of the scenes, the unusable ones left out if asked.
+
+        Raises:
+            UserError: no folder, no scene in it, or none that can be used.
+        """
+        scenes = scene_folders(
+            self.data_root,
+            self.split,
+            "put one folder of .npy arrays (coord, color, ...) a scene there, or set "
+            "data_root to where they are",
+        )
         if not self.skip_bad:
             return scenes
         good = []
         for path in scenes:
             try:
-                self.load_scene(path)
+                self._read(path)
             except UserError as error:
                 get_root_logger().warning(f"Skipped: {error}")
             else:
                 good.append(path)
         if not good:
-            raise UserError(f"data {self.describe()}: every scene was skipped")
+            raise UserError(
+                f"data {self.data_root} ({self.split}): every scene was skipped; "
+                "`pointins check-data` lists what is wrong"
+            )
         return good
 
-    def load_scene(self, path: str) -> dict[str, Any]:
-        scene = super().load_scene(path)
+    def get_data(self, idx: int) -> dict[str, Any]:
+        """Return the arrays of a scene, to change freely."""
+        path = self.data_list[idx % len(self.data_list)]
+        scene = self._kept.get(path)
+        if scene is None:
+            scene = self._complete(self._read(path))
+            if self.keep:
+                self._kept[path] = scene
+        data_dict = copy_scene(scene)
+        data_dict["name"] = self.get_data_name(idx)
+        data_dict["split"] = self.get_split_name(idx)
+        return data_dict
+
+    def _read(self, path: str) -> dict[str, Any]:
+        scene = read_scene(path, self.VALID_ASSETS)
         problem = scene_problem(scene)
         if problem:
             raise UserError(
@@ -133,8 +134,14 @@ class FolderDataset(DefaultDataset):
             )
         return scene
 
-    def convert(self, scene: dict[str, Any]) -> dict[str, Any]:
-        coord = scene["coord"]
+    def _complete(self, scene: dict[str, Any]) -> dict[str, Any]:
+        coord, viewpoint = scene["coord"], self.viewpoint
+        if np.abs(coord).max() > _FAR:
+            self._say("coordinates are far from the origin: each scene is moved there")
+            corner = np.floor(coord.min(0))
+            coord = coord - corner
+            viewpoint = None if viewpoint is None else np.asarray(viewpoint) - corner
+            scene["coord"] = coord
         if "color" in scene:
             written = color_range(scene["color"])
             self._say(f"colours are {written}")
@@ -146,46 +153,10 @@ class FolderDataset(DefaultDataset):
             scene["color"] = np.full((len(coord), 3), 127.5, np.float32)
         if "normal" not in scene:
             self._say("there are no normals: they are estimated")
-            scene["normal"] = estimate_normals(
-                coord, self.normal_neighbours, self.viewpoint
-            )
-        return super().convert(scene)
+            scene["normal"] = estimate_normals(coord, self.normal_neighbours, viewpoint)
+        return typed_scene(scene, self.ignore_index)
 
     def _say(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            get_root_logger().info(f"{self.describe()}: {what}")
-
-
-def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
-    """Check every scene below a folder.
-
-    Args:
-        root: a folder of splits, of scenes, or one scene.
-
-    Returns:
-        (path, problem) of every folder that holds arrays, problem None if usable.
-
-    Raises:
-        UserError: the folder does not exist or holds no arrays.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"data folder {root} does not exist")
-    folders = sorted({path.parent for path in root.rglob("*.npy")})
-    if not folders:
-        raise UserError(f"data folder {root} holds no .npy arrays")
-    results = []
-    for folder in folders:
-        scene, problem = {}, None
-        for name in ("coord", *_PER_POINT):
-            file = folder / f"{name}.npy"
-            if file.is_file():
-                try:
-                    scene[name] = np.load(file, allow_pickle=False)
-                except (OSError, ValueError) as error:
-                    problem = (
-                        f"{name}.npy cannot be read ({str(error).splitlines()[0]})"
-                    )
-        results.append((str(folder), problem or scene_problem(scene)))
-    return results
+            get_root_logger().info(f"{self.data_root} ({self.split}): {what}")

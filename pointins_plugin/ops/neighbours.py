@@ -84,8 +84,13 @@ def _search(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor] |
         return torch.cat([p.indices for p in parts]), torch.cat(
             [p.values for p in parts]
         )
-    tree = cKDTree(reference.detach().numpy(), balanced_tree=False, compact_nodes=False)
-    distance, index = tree.query(query.detach().numpy(), k=[*range(1, k + 1)])
+    points = reference.detach().double().numpy()
+    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    distance, index = tree.query(
+        query.detach().double().numpy(),
+        k=[*range(1, k + 1)],
+        workers=torch.get_num_threads(),
+    )
     return (
         torch.from_numpy(index.astype(np.int64)),
         torch.from_numpy(distance).to(query.dtype),

@@ -69,29 +69,36 @@ class TrackedMultiViewGenerator:
         self.static_view_keys = tuple(static_view_keys)
 
     def __call__(self, data_dict: dict) -> dict:
-        for key in self.view_keys:
+        scene = data_dict.get("name", "?")
+        for key in ("coord", "origin_coord"):
             if key not in data_dict:
                 raise UserError(
                     f"config: TrackedMultiViewGenerator asks for {key!r}, which scene "
-                    f"{data_dict.get('name', '?')} does not have"
+                    f"{scene} does not have"
                 )
-        global_views, local_views = sample_views(data_dict["coord"], **self.sampling)
-        seen = np.unique(np.concatenate(global_views))
-        place = np.empty(len(data_dict["coord"]), dtype=np.int64)
+        coord = data_dict["coord"]
+        global_views, local_views = sample_views(coord, **self.sampling)
+        place = np.zeros(len(coord), dtype=np.int64)
+        for index in global_views:
+            place[index] = 1
+        seen = np.flatnonzero(place)
         place[seen] = np.arange(len(seen))
         shared = self.shared(self._take(data_dict, seen))
-        self._write(
-            data_dict,
-            "global",
-            [self._take(shared, place[index]) for index in global_views],
-        )
+        if not np.array_equal(shared["coord"], coord[seen]):
+            raise UserError(
+                "config: the global_shared_transform of TrackedMultiViewGenerator "
+                "moved, dropped or reordered points; it may change colours, the rest "
+                "belongs into global_transform"
+            )
+        views = [self._take(shared, place[index]) for index in global_views]
+        self._write(data_dict, "global", views)
         if local_views:
             views = [self._take(data_dict, index) for index in local_views]
             self._write(data_dict, "local", views)
         return data_dict
 
     def _take(self, data_dict: dict, index: np.ndarray) -> dict:
-        view = {key: data_dict[key][index] for key in self.view_keys}
+        view = {key: data_dict[key][index] for key in self.view_keys if key in data_dict}
         for key in self.static_view_keys:
             if key in data_dict:
                 view[key] = data_dict[key]
@@ -101,6 +108,11 @@ class TrackedMultiViewGenerator:
     def _write(self, data_dict: dict, kind: str, views: list[dict]) -> None:
         views = [self.transforms[kind](view) for view in views]
         for key in self.view_keys:
+            if key not in views[0]:
+                raise UserError(
+                    f"config: TrackedMultiViewGenerator asks for {key!r}, which a view "
+                    f"of scene {data_dict.get('name', '?')} does not have"
+                )
             data_dict[f"{kind}_{key}"] = np.concatenate([view[key] for view in views])
         sizes = [len(view["coord"]) for view in views]
         data_dict[f"{kind}_offset"] = np.cumsum(sizes)
@@ -108,10 +120,51 @@ class TrackedMultiViewGenerator:
         data_dict[f"{kind}_affine"] = torch.stack([view_affine(v) for v in views])
 
 
+# A fit to this many points is as good as one to all.
+_FIT_POINTS = 4096
+# Share of the view's spread that jitter and elastic distortion may move points by.
+_NOT_AFFINE = 0.1
+
+
 def view_affine(view: dict) -> torch.Tensor:
-    """Return the matrix (4, 4) float64 that made a view, recorded or recovered."""
+    """Return the matrix (4, 4) float64 that made a view.
+
+    The recorded ``affine`` if it explains where the points went; else, because
+    transforms moved them without recording it, the map that is fitted to them.
+
+    Args:
+        view: ``origin_coord`` and ``coord`` (N, 3), and ``affine`` if recorded.
+
+    Raises:
+        UserError: no affine map explains where the points went.
+    """
+    step = max(1, len(view["coord"]) // _FIT_POINTS)
+    origin = torch.from_numpy(np.ascontiguousarray(view["origin_coord"][::step])).double()
+    coord = torch.from_numpy(np.ascontiguousarray(view["coord"][::step])).double()
+    batch = torch.zeros(len(coord), dtype=torch.long)
+    fitted = fit_affine(origin, coord, batch, 1)[0]
+    error = affine_error(fitted, origin, coord)
     if "affine" in view:
-        return torch.from_numpy(np.asarray(view["affine"], dtype=np.float64))
-    origin = torch.from_numpy(np.ascontiguousarray(view["origin_coord"]))
-    coord = torch.from_numpy(np.ascontiguousarray(view["coord"]))
-    return fit_affine(origin, coord, torch.zeros(len(coord), dtype=torch.long), 1)[0]
+        recorded = torch.from_numpy(np.asarray(view["affine"], dtype=np.float64))
+        # Noise leaves as much beside the recorded map as beside the fitted one, or
+        # little more where it is smooth; a step that was not recorded does not.
+        spread = _spread(coord)
+        if affine_error(recorded, origin, coord) <= 2 * error + _NOT_AFFINE * spread:
+            return recorded
+    if error > _NOT_AFFINE * _spread(coord):
+        raise UserError(
+            "config: transforms of TrackedMultiViewGenerator's views are not affine "
+            f"(points are {error:.3g} m beside the best matrix); use TrackedAffine, or "
+            "weaken those that distort"
+        )
+    return fitted
+
+
+def affine_error(affine: torch.Tensor, origin: torch.Tensor, coord: torch.Tensor):
+    """Return how far, root mean square, a matrix puts points beside their places."""
+    moved = origin @ affine[:3, :3].T + affine[:3, 3]
+    return float((moved - coord).square().sum(1).mean().sqrt())
+
+
+def _spread(coord: torch.Tensor) -> float:
+    return float((coord - coord.mean(0)).square().sum(1).mean().sqrt())

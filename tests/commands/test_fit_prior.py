@@ -129,7 +129,7 @@ def flat_coord(root):
         (shorten_labels, (), "scene1 instance.npy has 5 rows"),
         (drop_labels, (), "scene1 has no instance.npy"),
         (damage_coord, (), "scene1/coord.npy cannot be read"),
-        (nan_coord, (), "scene1 coord.npy has 1 rows with NaN"),
+        (nan_coord, (), "scene1 coord.npy has 1 row with NaN"),
         (flat_coord, (), "shape \\(4, 2\\), not \\(N, 3\\)"),
     ],
 )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pointins_plugin.commands.check_data import run as check_data
-from pointins_plugin.datasets.folder import FolderDataset, check_folder
+from pointins_plugin.datasets import folder
+from pointins_plugin.datasets.folder import FolderDataset
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import DATASETS, build_dataset
+from pointins_plugin.scenes import check_folder
 
 
 def arrays(n=50, seed=0):
@@ -74,7 +75,12 @@ BAD = {
     "has 1 point, at least 2": {"coord": np.zeros((1, 3))},
     "has 0 points": {"coord": np.zeros((0, 3))},
     "segment.npy has 49 rows, but coord.npy 50": {"segment": np.zeros(49, int)},
-    "coord.npy has 1 rows with NaN": {"coord": np.r_[np.eye(3), [[np.nan, 0, 0]]]},
+    "coord.npy has 1 row with NaN": {"coord": np.r_[np.eye(3), [[np.nan, 0, 0]]]},
+    r"instance.npy has shape \(50, 2\), not": {"instance": np.zeros((50, 2), int)},
+    r"normal.npy has shape \(50,\), not": {"normal": np.zeros(50)},
+    "color.npy holds <U3, not numbers": {"color": np.full((50, 3), "red")},
+    "segment.npy holds 4.29.*e\\+09, too large": {"segment": np.full(50, 2**32 - 1)},
+    "strength.npy has 50 rows with NaN or inf": {"strength": np.full(50, np.inf)},
     "color.npy ranges from -1": {"color": np.full((50, 3), -1.0)},
     "all 50 points lie on one place": {"coord": np.ones((50, 3))},
 }
@@ -99,11 +105,38 @@ def test_bad_scenes_are_skipped_only_if_asked(write):
     assert len(FolderDataset(split="train", data_root=str(root), skip_bad=True)) == 1
 
 
+def test_all_scenes_bad(write):
+    root = write(coord=np.zeros((1, 3)))
+    with pytest.raises(UserError, match="every scene was skipped"):
+        FolderDataset(split="train", data_root=str(root), skip_bad=True)
+
+
+def test_map_coordinates_keep_their_millimetres(write):
+    local = arrays()["coord"].astype(np.float64) / 100
+    scene = first(write(coord=local + [4.5e5, 5.4e6, 300]))
+    assert scene["coord"].max() < 2
+    shift = scene["coord"][0] - local[0]
+    np.testing.assert_allclose(scene["coord"] - local, [shift] * 50, atol=1e-6)
+
+
+def test_what_was_done_is_said_once(write, monkeypatch):
+    root, said = write(color=arrays()["color"] / 255.0), []
+    write("b", color=arrays()["color"] / 255.0)
+    logger = folder.get_root_logger()
+    monkeypatch.setattr(logger, "info", said.append)
+    dataset = FolderDataset(split="train", data_root=str(root))
+    for i in range(2):
+        dataset[i]
+    assert len([line for line in said if "colours are 0-1" in line]) == 1
+    assert len([line for line in said if "estimated" in line]) == 1
+
+
 def test_damaged_array_is_named(write):
     root = write()
-    (root / "train" / "a" / "coord.npy").write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"coord\.npy cannot be read"):
-        first(root)
+    for content in (b"junk", b""):
+        (root / "train" / "a" / "coord.npy").write_bytes(content)
+        with pytest.raises(UserError, match=r"a/coord\.npy cannot be read \(.+\)$"):
+            first(root)
 
 
 def test_missing_and_empty_folders_say_where(tmp_path):
@@ -112,25 +145,6 @@ def test_missing_and_empty_folders_say_where(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(UserError, match="holds no scene"):
         FolderDataset(split="train", data_root=str(tmp_path))
-
-
-def test_scannet_says_how_to_get_it(tmp_path):
-    with pytest.raises(UserError, match=r"does not exist; get ScanNet.*rooms-pretrain"):
-        DATASETS.build({"type": "ScanNetDataset", "data_root": str(tmp_path)})
-
-
-def test_scannet_layout(tmp_path):
-    folder = tmp_path / "train" / "scene0000_00"
-    folder.mkdir(parents=True)
-    for key, value in arrays().items():
-        np.save(folder / f"{key.replace('segment', 'segment20')}.npy", value)
-    np.save(folder / "segment200.npy", np.arange(50))
-    for kind, expected in (
-        ("ScanNetDataset", arrays()["segment"]),
-        ("ScanNet200Dataset", np.arange(50)),
-    ):
-        dataset = build_dataset({"type": kind, "data_root": str(tmp_path)})
-        np.testing.assert_array_equal(dataset[0]["segment"], expected)
 
 
 def test_splits_lists_loops_and_json(write):
@@ -148,7 +162,7 @@ def test_check_data_lists_the_bad_ones(write, capsys):
     write("b", coord=np.zeros((1, 3)))
     results = dict(check_folder(root))
     assert results[str(root / "train" / "a")] is None
-    with pytest.raises(UserError, match="1 scenes below"):
+    with pytest.raises(UserError, match="1 of 2 scenes below"):
         check_data([str(root)])
     assert "1 of 2 scenes can be used" in capsys.readouterr().out
     with pytest.raises(UserError, match="does not exist"):

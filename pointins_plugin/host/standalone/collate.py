@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data.dataloader import default_collate
 
+from pointins_plugin.errors import UserError
+
 
 def collate_fn(batch: Sequence) -> Any:
     """Join samples: tensors are concatenated along their first axis.
@@ -45,24 +47,42 @@ def collate_fn(batch: Sequence) -> Any:
 def point_collate_fn(batch: Sequence, mix_prob: float = 0) -> Any:
     """Join samples; with probability ``mix_prob`` mix pairs of scenes into one (Mix3D).
 
-    Instances of the second scene of a pair are numbered after those of the first.
+    Instances of the second scene of a pair are numbered after those of the first, and
+    where ``grid_size`` is known ``grid_coord`` is counted anew from the corner of the
+    mixed scene.
+
+    Raises:
+        UserError: the samples are views, whose matrices would not survive.
     """
     if not isinstance(batch[0], Mapping):
         raise TypeError("point_collate_fn joins dictionaries")
     joined = collate_fn(batch)
     if random.random() >= mix_prob:
         return joined
-    if "instance" in joined:
-        offset = joined["offset"].tolist()
-        start, count = 0, 0
-        for index, end in enumerate(offset):
+    counts = {key: len(joined[key]) for key in joined if "offset" in key}
+    if "offset" not in counts or len(set(counts.values())) > 1:
+        raise UserError(
+            "config: mix_prob mixes whole scenes, but samples here hold several views: "
+            "set mix_prob = 0"
+        )
+    start, count = 0, 0
+    for index, end in enumerate(joined["offset"].tolist()):
+        if "instance" in joined:
             part = joined["instance"][start:end]
             if index % 2 == 0:
                 count = int(part.max()) + 1 if len(part) else 0
             else:
                 part[part != -1] += count
-            start = end
-    if "offset" in joined:
-        offset = joined["offset"]
-        joined["offset"] = torch.cat([offset[1:-1:2], offset[-1:]])
+        start = end
+    for key in counts:
+        joined[key] = torch.cat([joined[key][1:-1:2], joined[key][-1:]])
+    if "grid_coord" in joined and "grid_size" in joined:
+        joined["grid_coord"] = _grid_coord(joined)
     return joined
+
+
+def _grid_coord(batch: Mapping) -> torch.Tensor:
+    cell = torch.floor(batch["coord"] / batch["grid_size"][0]).long()
+    count = torch.diff(batch["offset"], prepend=batch["offset"].new_zeros(1))
+    clouds = cell.split(count.tolist())
+    return torch.cat([c - c.amin(0) if len(c) else c for c in clouds])

@@ -1,29 +1,27 @@
 """Datasets in Pointcept's folder layouts."""
 
-import json
 import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.scenes import (
+    copy_scene,
+    read_scene,
+    scene_folders,
+    scene_problem,
+    typed_scene,
+)
 
 from .builders import build_dataset
 from .logger import get_root_logger
 from .registry import DATASETS, TRANSFORMS
 from .transforms import Compose
-
-# dtype of each entry of a scene, as the transforms and models expect it
-_DTYPES = {
-    "coord": np.float32,
-    "color": np.float32,
-    "normal": np.float32,
-    "strength": np.float32,
-}
-_LABELS = ("segment", "instance")
 
 
 @DATASETS.register_module()
@@ -31,7 +29,8 @@ class DefaultDataset(Dataset):
     """Scenes as folders of arrays: ``data_root/split/scene/{coord,color,...}.npy``.
 
     Args:
-        split: a split, several, or json files of scene paths (under ``data_root``).
+        split: a split or several, as names of folders (wildcards allowed) or of json
+            files of scene paths, below ``data_root``.
         data_root: folder of the splits.
         transform: transforms of a training sample.
         test_mode: return whole scenes with the fragments of ``test_cfg``.
@@ -41,7 +40,7 @@ class DefaultDataset(Dataset):
         loop: times the split is repeated in an epoch.
 
     Raises:
-        UserError: no folder, or no scene in it.
+        UserError: no folder, no scene in it, or a scene (when read) that is unusable.
     """
 
     VALID_ASSETS = (
@@ -98,23 +97,7 @@ class DefaultDataset(Dataset):
         Raises:
             UserError: a split or its folder is missing or empty.
         """
-        splits = [self.split] if isinstance(self.split, str) else list(self.split)
-        scenes: list[str] = []
-        for split in splits:
-            folder = Path(self.data_root) / split
-            if folder.is_file():
-                with open(folder, encoding="utf-8") as file:
-                    found = [
-                        str(Path(self.data_root) / name) for name in json.load(file)
-                    ]
-            elif folder.is_dir():
-                found = sorted(str(path) for path in folder.iterdir() if path.is_dir())
-            else:
-                raise UserError(f"data folder {folder} does not exist; {self.hint()}")
-            if not found:
-                raise UserError(f"data folder {folder} holds no scene; {self.hint()}")
-            scenes += found
-        return scenes
+        return scene_folders(self.data_root, self.split, self.hint())
 
     def hint(self) -> str:
         """Return what a user without the data can do."""
@@ -134,21 +117,22 @@ class DefaultDataset(Dataset):
         )
 
     def load_scene(self, path: str) -> dict[str, Any]:
-        """Read the arrays of a scene's folder."""
-        scene = {}
-        for name in self.VALID_ASSETS:
-            file = os.path.join(path, f"{name}.npy")
-            if os.path.isfile(file):
-                try:
-                    scene[name] = np.load(file, allow_pickle=False)
-                except (OSError, ValueError) as error:
-                    raise UserError(
-                        f"scene {path}: {name}.npy cannot be read "
-                        f"({str(error).splitlines()[0]})"
-                    ) from None
-        if "coord" not in scene:
-            raise UserError(f"scene {path} has no coord.npy")
+        """Read and check the arrays of a scene's folder.
+
+        Raises:
+            UserError: an array cannot be read, or the scene cannot be used.
+        """
+        scene = read_scene(path, self.VALID_ASSETS)
+        problem = scene_problem(scene)
+        if problem:
+            raise UserError(
+                f"scene {path} {problem}; mend it or take it out of its split"
+            )
         return scene
+
+    def convert(self, scene: dict[str, Any]) -> dict[str, Any]:
+        """Give arrays their dtypes, and labels where there are none."""
+        return typed_scene(scene, self.ignore_index)
 
     def get_data(self, idx: int) -> dict[str, Any]:
         """Return the arrays of a scene, to change freely."""
@@ -158,25 +142,10 @@ class DefaultDataset(Dataset):
             scene = self.convert(self.load_scene(path))
             if self.cache:
                 self._scenes[path] = scene
-        data_dict = {
-            key: value.copy() if isinstance(value, np.ndarray) else value
-            for key, value in scene.items()
-        }
+        data_dict = copy_scene(scene)
         data_dict["name"] = self.get_data_name(idx)
         data_dict["split"] = self.get_split_name(idx)
         return data_dict
-
-    def convert(self, scene: dict[str, Any]) -> dict[str, Any]:
-        """Give arrays their dtypes, and labels where there are none."""
-        for key, dtype in _DTYPES.items():
-            if key in scene:
-                scene[key] = np.ascontiguousarray(scene[key], dtype=dtype)
-        for key in _LABELS:
-            if key in scene:
-                scene[key] = scene[key].reshape(-1).astype(np.int32)
-            else:
-                scene[key] = np.full(len(scene["coord"]), self.ignore_index, np.int32)
-        return scene
 
     def prepare_train_data(self, idx: int) -> dict[str, Any]:
         """Return a transformed training sample."""
@@ -213,22 +182,29 @@ class DefaultDataset(Dataset):
 
 @DATASETS.register_module()
 class ScanNetDataset(DefaultDataset):
-    """ScanNet v2 as Pointcept preprocesses it.
+    """ScanNet v2 as Pointcept preprocesses it: ``segment20.npy`` holds the classes.
 
-    ``segment20.npy`` and ``instance.npy`` a scene; ``segment200=True`` takes the 200
-    classes (``segment200.npy``).
+    Args:
+        lr_file: text file of the training scenes of a limited-scenes split; they
+            take the place of ``split``.
+        la_file: limited annotations, saved by torch: for each scene the points whose
+            labels may be used. The others get ``ignore_index``, and ``sampled_index``
+            keeps the labelled points through sampling.
+        **kwargs: as in ``DefaultDataset``.
+
+    Raises:
+        UserError: such a file is missing or damaged, or lacks a scene.
     """
 
-    VALID_ASSETS = (
-        "coord",
-        "color",
-        "normal",
-        "segment20",
-        "segment200",
-        "instance",
-        "superpoint",
-    )
     segment_asset = "segment20"
+    VALID_ASSETS = ("coord", "color", "normal", segment_asset, "instance")
+
+    def __init__(
+        self, lr_file: str | None = None, la_file: str | None = None, **kwargs
+    ):
+        self.lr = _read_names(lr_file) if lr_file else None
+        self.la = _read_annotations(la_file) if la_file else None
+        super().__init__(**kwargs)
 
     def hint(self) -> str:
         return (
@@ -237,11 +213,32 @@ class ScanNetDataset(DefaultDataset):
             "-c pointins/rooms-pretrain, which needs no data"
         )
 
+    def get_data_list(self) -> list[str]:
+        if self.lr is None:
+            return super().get_data_list()
+        scenes = [os.path.join(self.data_root, "train", name) for name in self.lr]
+        for scene in scenes:
+            if not os.path.isdir(scene):
+                raise UserError(f"data folder {scene} does not exist; {self.hint()}")
+        return scenes
+
     def convert(self, scene: dict[str, Any]) -> dict[str, Any]:
-        labels = {name: scene.pop(name, None) for name in ("segment20", "segment200")}
-        if labels[self.segment_asset] is not None:
-            scene["segment"] = labels[self.segment_asset]
+        if self.segment_asset in scene:
+            scene["segment"] = scene.pop(self.segment_asset)
         return super().convert(scene)
+
+    def get_data(self, idx: int) -> dict[str, Any]:
+        data_dict = super().get_data(idx)
+        if self.la is not None:
+            name = data_dict["name"]
+            if name not in self.la:
+                raise UserError(f"scene {name} is not in the la_file")
+            labelled = np.asarray(self.la[name], dtype=np.int64)
+            unlabelled = np.ones(len(data_dict["coord"]), dtype=bool)
+            unlabelled[labelled] = False
+            data_dict["segment"][unlabelled] = self.ignore_index
+            data_dict["sampled_index"] = labelled
+        return data_dict
 
 
 @DATASETS.register_module()
@@ -249,6 +246,36 @@ class ScanNet200Dataset(ScanNetDataset):
     """ScanNet with the labels of the 200 classes."""
 
     segment_asset = "segment200"
+    VALID_ASSETS = ("coord", "color", "normal", segment_asset, "instance")
+
+
+def _read_names(file: str) -> list[str]:
+    try:
+        names = Path(file).read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as error:
+        raise UserError(f"lr_file {file} cannot be read ({error})") from None
+    if not names:
+        raise UserError(f"lr_file {file} names no scene")
+    return names
+
+
+def _read_annotations(file: str) -> dict[str, Any]:
+    rebuild = np.empty(0).__reduce__()[0]
+    arrays = [
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.int64)),
+        type(np.dtype(np.int32)),
+        rebuild,
+        # the name in files that NumPy 1 wrote
+        (rebuild, "numpy.core.multiarray._reconstruct"),
+    ]
+    try:
+        with torch.serialization.safe_globals(arrays):
+            return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch names damage by many exceptions
+        reason = str(error).splitlines()[0]
+        raise UserError(f"la_file {file} cannot be read ({reason})") from None
 
 
 @DATASETS.register_module()

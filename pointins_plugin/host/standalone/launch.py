@@ -1,5 +1,6 @@
 """Start the processes of a run."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from pointins_plugin.errors import UserError
+
+from . import comm
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 
@@ -57,6 +60,8 @@ def launch(
             )
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     first = machine_rank * num_gpus_per_machine
+    # what it warns of, that it ends the other processes, is told by the error
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     messages = mp.get_context("spawn").SimpleQueue()
     threads = max(1, (os.cpu_count() or 1) // num_gpus_per_machine)
     arguments = (messages, threads, first, world_size, dist_url, timeout, main_func)
@@ -110,6 +115,8 @@ def _run(
         timeout=timeout,
     )
     main_func(*cfg)
+    # no rank takes the group down while another still works
+    comm.synchronize()
     dist.destroy_process_group()
 
 

@@ -81,7 +81,10 @@ class SeededCollate:
                 return sample
         (epoch, index), _ = batch[0]
         with seeded(derive_seed(self.seed, epoch, index, len(batch))):
-            return self.collate([sample for _, sample in batch])
+            try:
+                return self.collate([sample for _, sample in batch])
+            except UserError as error:
+                return error
 
 
 class SeededLoader(DataLoader):

@@ -90,10 +90,11 @@ class Trainer(TrainerBase):
         )
         self.logger.info(f"Save path: {cfg.save_path}")
         self.amp_dtype = self._amp_dtype()
-        self.model = self.build_model()
-        self.writer = self.build_writer()
+        # Data first: what is missing there shows before a large model is built.
         self.train_loader = self.build_train_loader()
         self.val_loader = self.build_val_loader()
+        self.model = self.build_model()
+        self.writer = self.build_writer()
         self.optimizer = build_optimizer(
             cfg.optimizer, self.model, cfg.get("param_dicts")
         )

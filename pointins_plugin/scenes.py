@@ -1,0 +1,188 @@
+"""Scenes as folders of arrays: where they are, how they are read, what is wrong."""
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointins_plugin.errors import UserError
+
+# dtype of each entry of a scene, as transforms and models expect it
+_DTYPES = {
+    "coord": np.float32,
+    "color": np.float32,
+    "normal": np.float32,
+    "strength": np.float32,
+}
+_VECTORS = ("coord", "color", "normal")
+_LABELS = ("segment", "segment20", "segment200", "instance", "superpoint")
+PER_POINT = ("coord", "color", "normal", "strength", *_LABELS)
+
+
+def scene_folders(
+    data_root: str | Path, split: str | Sequence[str], hint: str = ""
+) -> list[str]:
+    """Return the folders of a split's scenes, sorted within each split.
+
+    Args:
+        data_root: folder of the splits.
+        split: names of folders (wildcards allowed) or of json files, both below
+            ``data_root``; a json file lists paths of scenes, also below it.
+        hint: what a user without the data can do, for the message.
+
+    Raises:
+        UserError: a split is missing, empty or no list of scenes.
+    """
+    hint = f"; {hint}" if hint else ""
+    scenes: list[str] = []
+    for name in [split] if isinstance(split, str) else split:
+        place = Path(data_root) / name
+        if place.is_file():
+            try:
+                listed = json.loads(place.read_text(encoding="utf-8"))
+                found = [str(Path(data_root) / scene) for scene in listed]
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"split {place} is no json list of scene paths ({error})"
+                ) from None
+            for scene in found:
+                if not os.path.isdir(scene):
+                    raise UserError(f"split {place} names {scene}, which is no folder")
+        elif place.is_dir() or glob.has_magic(str(name)):
+            # glob passes over hidden folders: half-written scenes, checkpoints
+            found = sorted(filter(os.path.isdir, glob.glob(str(place / "*"))))
+        else:
+            raise UserError(f"data folder {place} does not exist{hint}")
+        if not found:
+            raise UserError(f"data folder {place} holds no scene{hint}")
+        scenes += found
+    return scenes
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read a ``.npy`` file.
+
+    Raises:
+        UserError: it is missing, damaged or holds Python objects.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = (str(error) or "empty file").splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason})") from None
+
+
+def read_scene(folder: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read those of the named arrays that a scene's folder holds.
+
+    Raises:
+        UserError: an array cannot be read.
+    """
+    files = {name: Path(folder) / f"{name}.npy" for name in names}
+    return {name: read_array(file) for name, file in files.items() if file.is_file()}
+
+
+def scene_problem(scene: dict[str, Any]) -> str | None:
+    """Return in one line why a scene cannot be used, or None.
+
+    Args:
+        scene: arrays by name, as read from its folder.
+    """
+    coord = scene.get("coord")
+    if coord is None:
+        return "has no coord.npy"
+    if coord.ndim != 2 or coord.shape[1] != 3:
+        return f"coord.npy has shape {coord.shape}, not (N, 3)"
+    if len(coord) < 2:
+        return f"has {len(coord)} point{'s' * (len(coord) != 1)}, at least 2 are needed"
+    for key in PER_POINT:
+        if key in scene:
+            problem = _array_problem(scene[key], key, len(coord))
+            if problem:
+                return f"{key}.npy {problem}"
+    if np.ptp(coord, axis=0).max() == 0:
+        return f"all {len(coord)} points lie on one place"
+    if (
+        "color" in scene
+        and not 0 <= scene["color"].min() <= scene["color"].max() <= 255
+    ):
+        low, high = scene["color"].min(), scene["color"].max()
+        return f"color.npy ranges from {low:g} to {high:g}; write 0-255 or 0-1"
+    return None
+
+
+def _array_problem(array: np.ndarray, key: str, num_points: int) -> str | None:
+    if array.dtype.kind not in "biuf":
+        return f"holds {array.dtype}, not numbers"
+    if array.ndim == 0 or len(array) != num_points:
+        rows = len(array) if array.ndim else "no"
+        return f"has {rows} rows, but coord.npy {num_points}"
+    if key in _VECTORS and (array.ndim != 2 or array.shape[1] < 3):
+        return f"has shape {array.shape}, not (N, 3)"
+    if key in _LABELS:
+        if array.size != num_points:
+            return f"has shape {array.shape}, not (N,)"
+        if array.dtype.kind != "b" and array.max() > np.iinfo(np.int32).max:
+            return f"holds {array.max():g}, too large for a label"
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array).reshape(num_points, -1).all(1)
+        if bad.any():
+            count = int(bad.sum())
+            return f"has {count} row{'s' * (count != 1)} with NaN or inf"
+    return None
+
+
+def typed_scene(scene: dict[str, Any], ignore_index: int = -1) -> dict[str, Any]:
+    """Give the arrays of a scene their dtypes, and labels where there are none.
+
+    Points without a class get ``ignore_index``, points without an instance -1.
+    """
+    for key, dtype in _DTYPES.items():
+        if key in scene:
+            scene[key] = np.ascontiguousarray(scene[key], dtype=dtype)
+    for key, missing in (("segment", ignore_index), ("instance", -1)):
+        if key in scene:
+            scene[key] = scene[key].reshape(-1).astype(np.int32)
+        else:
+            scene[key] = np.full(len(scene["coord"]), missing, np.int32)
+    return scene
+
+
+def copy_scene(scene: dict[str, Any]) -> dict[str, Any]:
+    """Return a scene whose arrays may be changed freely."""
+    return {
+        key: value.copy() if isinstance(value, np.ndarray) else value
+        for key, value in scene.items()
+    }
+
+
+def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
+    """Check every scene below a folder.
+
+    Args:
+        root: a folder of splits, of scenes, or one scene.
+
+    Returns:
+        (path, problem) of every folder that holds arrays, problem None if usable.
+
+    Raises:
+        UserError: the folder does not exist or holds no arrays.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"data folder {root} does not exist")
+    folders = sorted({path.parent for path in root.rglob("*.npy")})
+    if not folders:
+        raise UserError(f"data folder {root} holds no .npy arrays")
+    results = []
+    for folder in folders:
+        try:
+            problem = scene_problem(read_scene(folder, PER_POINT))
+        except UserError as error:
+            problem = f"is damaged: {error}"
+        results.append((str(folder), problem))
+    return results
