@@ -70,18 +70,22 @@ fi
 if [ "$RESUME" = true ] && [ -f "$RUN/model/model_last.pth" ]; then
     CONFIG=$RUN/config.py
     WEIGHT=$RUN/model/model_last.pth
-    CODE=$(pwd)/$RUN/code
+    CODE=$ROOT/$RUN/code
 else
     if [ "$RESUME" = true ]; then
         echo "pointins: $RUN has no checkpoint yet: starting afresh" >&2
         RESUME=false
     fi
-    mkdir -p "$RUN/model"
-    CODE=$(pwd)/$RUN/code
-    rm -rf "$CODE"
-    mkdir -p "$CODE"
-    (cd "$ROOT" && tar cf - --exclude=__pycache__ setup.py scripts configs pointins_plugin) |
-        (cd "$CODE" && tar xf -)
+    CODE=$ROOT
+    # A config that is not there leaves nothing behind: the command says what is wrong.
+    if [ -f "$CONFIG" ] || [ -f "configs/${CONFIG%.py}.py" ]; then
+        CODE=$ROOT/$RUN/code
+        mkdir -p "$RUN/model"
+        rm -rf "$CODE"
+        mkdir -p "$CODE"
+        tar cf - --exclude=__pycache__ setup.py scripts configs pointins_plugin |
+            (cd "$CODE" && tar xf -)
+    fi
 fi
 
 PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH}

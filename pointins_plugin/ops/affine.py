@@ -35,8 +35,8 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
 
     For data pipelines that did not record their matrix: the map is recovered by
     least squares from the coordinates before and after augmentation. Jitter averages
-    out; a cloud that does not span three dimensions gets the minimum-norm solution,
-    and an empty one the identity.
+    out. Directions in which a cloud does not extend (all of a wall) are completed so
+    that the map can be inverted; an empty cloud gets the identity.
 
     Args:
         source: (N, 3) coordinates in the origin frame.
@@ -45,7 +45,7 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
         num_clouds: B.
 
     Returns:
-        (B, 4, 4) float64, source to target.
+        (B, 4, 4) float64, source to target, of full rank.
     """
     source, target = source.double(), target.double()
     size = (num_clouds, 3)
@@ -61,6 +61,7 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
     linear = cross.view(-1, 3, 3) @ torch.linalg.pinv(
         moment.view(-1, 3, 3), hermitian=True, rtol=1e-9
     )
+    linear = _complete(linear)
     affine = torch.eye(4, dtype=torch.float64, device=source.device)
     affine = affine.repeat(num_clouds, 1, 1)
     filled = torch.bincount(batch, minlength=num_clouds) > 0
@@ -68,3 +69,20 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
     affine[filled, :3, :3] = linear[filled]
     affine[filled, :3, 3] = shift[filled]
     return affine
+
+
+def _complete(linear: Tensor) -> Tensor:
+    """Give singular maps (B, 3, 3) full rank.
+
+    A direction that is mapped to zero becomes the free one of the image, stretched as
+    the others are on average and turned no more than need be.
+    """
+    u, stretch, vt = torch.linalg.svd(linear)
+    lost = stretch <= 1e-6 * stretch[:, :1].clamp(min=1e-300)
+    kept = stretch * ~lost
+    mean = kept.sum(1, keepdim=True) / (~lost).sum(1, keepdim=True).clamp(min=1)
+    mean = torch.where(mean > 0, mean, torch.ones_like(mean))
+    # The sign of a lost pair of axes is free.
+    away = (u * vt.transpose(1, 2)).sum(1) < 0
+    filled = torch.where(lost, torch.where(away, -mean, mean), stretch)
+    return torch.where(lost.any(1)[:, None, None], (u * filled[:, None]) @ vt, linear)

@@ -1,5 +1,7 @@
 """Several views of a scene, each with the matrix that made it."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 
@@ -7,6 +9,8 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import TRANSFORMS, Compose
 from pointins_plugin.ops.affine import fit_affine
 from pointins_plugin.ops.views import sample_views
+
+from .tracked_affine import transform_points
 
 
 @TRANSFORMS.register_module()
@@ -16,16 +20,16 @@ class TrackedMultiViewGenerator:
     As Pointcept's ``MultiViewGenerator`` (same parameters and entries), and besides
     ``global_affine`` (V, 4, 4) float64, origin to augmented frame, and
     ``local_affine``, which collate stacks to (B * V, 4, 4). ``TrackedAffine`` records
-    the matrix; where a view's transforms moved it in another way (``CenterShift``,
-    ``RandomRotate``, ...), the matrix is recovered by least squares from
-    ``origin_coord`` and ``coord``.
+    its matrix; those of other affine transforms (``CenterShift``, ``RandomRotate``,
+    ...) are found by watching the points.
 
-    The scene is copied view by view, not as a whole, and the points of a view are in
-    no particular order.
+    The scene is copied view by view, not as a whole; the shared transform sees the
+    points of any global view, and may change their colours only; the points of a view
+    are in no particular order.
 
     Args:
-        view_keys: per-point entries of a view; must hold ``coord`` and
-            ``origin_coord``.
+        view_keys: per-point entries of a view, from the scene or from the view's
+            transforms; must hold ``coord`` and ``origin_coord``.
         static_view_keys: entries that transforms of a view may read.
         Others as in ``MultiViewGenerator``.
     """
@@ -62,8 +66,8 @@ class TrackedMultiViewGenerator:
         }
         self.shared = Compose(global_shared_transform)
         self.transforms = {
-            "global": Compose(global_transform),
-            "local": Compose(local_transform),
+            "global": Compose(global_transform).transforms,
+            "local": Compose(local_transform).transforms,
         }
         self.view_keys = tuple(view_keys)
         self.static_view_keys = tuple(static_view_keys)
@@ -77,12 +81,23 @@ class TrackedMultiViewGenerator:
                     f"{scene} does not have"
                 )
         coord = data_dict["coord"]
+        for key in self.view_keys:
+            if key in data_dict and len(data_dict[key]) != len(coord):
+                raise UserError(
+                    "config: TrackedMultiViewGenerator finds "
+                    f"{len(data_dict[key])} rows of {key!r} for {len(coord)} points in "
+                    f"scene {scene}; move the Copy behind what samples points, or name "
+                    "the key in index_valid_keys"
+                )
         global_views, local_views = sample_views(coord, **self.sampling)
         place = np.zeros(len(coord), dtype=np.int64)
         for index in global_views:
             place[index] = 1
         seen = np.flatnonzero(place)
         place[seen] = np.arange(len(seen))
+        before, _ = watched_step(
+            data_dict["origin_coord"], coord, "what precedes TrackedMultiViewGenerator"
+        )
         shared = self.shared(self._take(data_dict, seen))
         if not np.array_equal(shared["coord"], coord[seen]):
             raise UserError(
@@ -91,22 +106,27 @@ class TrackedMultiViewGenerator:
                 "belongs into global_transform"
             )
         views = [self._take(shared, place[index]) for index in global_views]
-        self._write(data_dict, "global", views)
+        self._write(data_dict, "global", views, before)
         if local_views:
             views = [self._take(data_dict, index) for index in local_views]
-            self._write(data_dict, "local", views)
+            self._write(data_dict, "local", views, before)
         return data_dict
 
     def _take(self, data_dict: dict, index: np.ndarray) -> dict:
-        view = {key: data_dict[key][index] for key in self.view_keys if key in data_dict}
+        view = {
+            key: data_dict[key][index] for key in self.view_keys if key in data_dict
+        }
         for key in self.static_view_keys:
             if key in data_dict:
                 view[key] = data_dict[key]
         view["index_valid_keys"] = list(self.view_keys)
         return view
 
-    def _write(self, data_dict: dict, kind: str, views: list[dict]) -> None:
-        views = [self.transforms[kind](view) for view in views]
+    def _write(
+        self, data_dict: dict, kind: str, views: list[dict], before: np.ndarray
+    ) -> None:
+        transforms = self.transforms[kind]
+        views = [apply_tracked(transforms, view, before) for view in views]
         for key in self.view_keys:
             if key not in views[0]:
                 raise UserError(
@@ -117,54 +137,100 @@ class TrackedMultiViewGenerator:
         sizes = [len(view["coord"]) for view in views]
         data_dict[f"{kind}_offset"] = np.cumsum(sizes)
         # A tensor, because ToTensor would round an array to float32.
-        data_dict[f"{kind}_affine"] = torch.stack([view_affine(v) for v in views])
+        data_dict[f"{kind}_affine"] = torch.from_numpy(
+            np.stack([view["affine"] for view in views])
+        )
 
 
-# A fit to this many points is as good as one to all.
-_FIT_POINTS = 4096
-# Share of the view's spread that jitter and elastic distortion may move points by.
-_NOT_AFFINE = 0.1
+# Rows of a view that are watched: an exact affine map needs few.
+_WATCHED = 512
+# Rounding of float32 coordinates, as a share of their magnitude.
+_EXACT = 1e-5
+# Share of a view's spread that jitter and elastic distortion may move points by.
+_DISTORTED = 0.3
+_MANY = 200
+_ROW = "view_row"
 
 
-def view_affine(view: dict) -> torch.Tensor:
-    """Return the matrix (4, 4) float64 that made a view.
+def apply_tracked(
+    transforms: Sequence[Callable], view: dict, affine: np.ndarray
+) -> dict:
+    """Apply transforms to a view and write as ``affine`` what they did together.
 
-    The recorded ``affine`` if it explains where the points went; else, because
-    transforms moved them without recording it, the map that is fitted to them.
+    A step that records its own matrix is believed. Of any other, the points before
+    and after are compared: where an exact affine map tells where all went
+    (``CenterShift``, ``RandomRotate``, ``RandomScale``, ``RandomFlip``, ...) it joins
+    the record, also if the step dropped or reordered points; jitter and elastic
+    distortion stay beside it.
 
     Args:
-        view: ``origin_coord`` and ``coord`` (N, 3), and ``affine`` if recorded.
+        transforms: what to apply, in order.
+        view: a scene with ``coord`` and ``index_valid_keys``.
+        affine: (4, 4) float64, what was done before.
 
     Raises:
-        UserError: no affine map explains where the points went.
+        UserError: a step distorts the view, or loses track of its points.
     """
-    step = max(1, len(view["coord"]) // _FIT_POINTS)
-    origin = torch.from_numpy(np.ascontiguousarray(view["origin_coord"][::step])).double()
-    coord = torch.from_numpy(np.ascontiguousarray(view["coord"][::step])).double()
-    batch = torch.zeros(len(coord), dtype=torch.long)
-    fitted = fit_affine(origin, coord, batch, 1)[0]
-    error = affine_error(fitted, origin, coord)
-    if "affine" in view:
-        recorded = torch.from_numpy(np.asarray(view["affine"], dtype=np.float64))
-        # Noise leaves as much beside the recorded map as beside the fitted one, or
-        # little more where it is smooth; a step that was not recorded does not.
-        spread = _spread(coord)
-        if affine_error(recorded, origin, coord) <= 2 * error + _NOT_AFFINE * spread:
-            return recorded
-    if error > _NOT_AFFINE * _spread(coord):
+    view[_ROW] = np.arange(len(view["coord"]))
+    view["index_valid_keys"] = [*view["index_valid_keys"], _ROW]
+    view["affine"] = affine
+    for transform in transforms:
+        rows, coord, affine = view[_ROW], view["coord"].copy(), view["affine"]
+        view = transform(view)
+        name = type(transform).__name__
+        if len(view.get(_ROW, ())) != len(view["coord"]):
+            raise UserError(
+                f"config: {name} changes the points of a view but not the entries of "
+                "index_valid_keys, so its matrix is unknown; leave it out of "
+                "TrackedMultiViewGenerator's transforms"
+            )
+        if view["affine"] is affine and len(view["coord"]):
+            place = np.empty(rows.max() + 1, dtype=np.int64)
+            place[rows] = np.arange(len(rows))
+            before = coord[place[view[_ROW]]]
+            step, exact = watched_step(before, view["coord"], name)
+            if exact:
+                view["affine"] = step @ affine
+    del view[_ROW]
+    return view
+
+
+def watched_step(
+    before: np.ndarray, after: np.ndarray, name: str
+) -> tuple[np.ndarray, bool]:
+    """Find the affine map that moved points.
+
+    Args:
+        before, after: (N, 3) of the same points.
+        name: of what moved them, for the message.
+
+    Returns:
+        (4, 4) float64, and whether it is exact up to rounding.
+
+    Raises:
+        UserError: the points moved, but in no affine way.
+    """
+    stride = max(1, -(-len(before) // _WATCHED))
+    before, after = before[::stride], after[::stride]
+    if np.array_equal(before, after):
+        return np.eye(4), True
+    source = torch.from_numpy(before.astype(np.float64))
+    target = torch.from_numpy(after.astype(np.float64))
+    batch = torch.zeros(len(source), dtype=torch.long)
+    fitted = fit_affine(source, target, batch, 1)[0].numpy()
+    error = _root_mean_square(transform_points(fitted, source.numpy()) - target.numpy())
+    if error <= _EXACT * max(np.abs(before).max(), np.abs(after).max()):
+        return fitted, True
+    spread = _root_mean_square(after - after.mean(0))
+    # Jitter is as large as the whole of a view that shows very few points.
+    if error > _DISTORTED * spread and len(before) >= _MANY:
         raise UserError(
-            "config: transforms of TrackedMultiViewGenerator's views are not affine "
-            f"(points are {error:.3g} m beside the best matrix); use TrackedAffine, or "
-            "weaken those that distort"
+            f"config: {name} moves points {error:.3g} m beside the nearest affine map "
+            f"where a view is {spread:.3g} m wide; weaken it or leave it out of the "
+            "transforms of TrackedMultiViewGenerator"
         )
-    return fitted
+    return fitted, False
 
 
-def affine_error(affine: torch.Tensor, origin: torch.Tensor, coord: torch.Tensor):
-    """Return how far, root mean square, a matrix puts points beside their places."""
-    moved = origin @ affine[:3, :3].T + affine[:3, 3]
-    return float((moved - coord).square().sum(1).mean().sqrt())
-
-
-def _spread(coord: torch.Tensor) -> float:
-    return float((coord - coord.mean(0)).square().sum(1).mean().sqrt())
+def _root_mean_square(vectors: np.ndarray) -> float:
+    return float(np.sqrt(np.square(vectors).sum(1).mean()))

@@ -64,7 +64,9 @@ def test_copy_is_whole_or_not_at_all(saved):
     assert sorted(os.listdir(saved.parent)) == ["model_best.pth", "model_last.pth"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"not a checkpoint", b"PK\x03\x04broken"]
+)
 def test_damaged_file_is_one_line(tmp_path, content):
     path = tmp_path / "x.pth"
     path.write_bytes(content)

@@ -49,3 +49,20 @@ def test_flat_and_empty_clouds_are_finite():
     moved = source.double() @ found[0, :3, :3].t() + found[0, :3, 3]
     torch.testing.assert_close(moved, source.double(), atol=1e-6, rtol=0)
     torch.testing.assert_close(found[1], torch.eye(4, dtype=torch.float64))
+
+
+def test_flat_clouds_get_a_map_that_can_be_inverted():
+    generator = torch.Generator().manual_seed(0)
+    source = torch.rand(200, 3, generator=generator, dtype=torch.float64)
+    batch = torch.arange(200) // 50
+    source[batch == 0, 2] = 0.3  # a floor
+    source[batch == 1, 1:] = 0.3  # a line
+    source[batch == 2] = 0.3  # one place
+    target = source * torch.tensor([-2.0, 2.0, 2.0]).double() + 1
+    found = fit_affine(source, target, batch, 4)
+    moved = torch.einsum("nij,nj->ni", found[batch, :3, :3], source)
+    torch.testing.assert_close(moved + found[batch, :3, 3], target)
+    # the floor's normal is turned no more than need be, and stretched as the floor is
+    torch.testing.assert_close(found[0, :3, :3], torch.diag(source.new([-2, 2, 2])))
+    assert (torch.linalg.det(found[:, :3, :3]).abs() > 0.1).all()
+    assert torch.isfinite(inverse_linear(found)).all()

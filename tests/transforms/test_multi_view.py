@@ -59,7 +59,18 @@ UNTRACKED = [
 ]
 
 
-@pytest.mark.parametrize("view_transform", [TRACKED, UNTRACKED])
+# jitter stays beside the matrix; what drops or reorders points does not matter
+MIXED = [
+    *TRACKED,
+    {"type": "RandomRotate", "axis": "x", "p": 1.0},
+    {"type": "ShufflePoint"},
+    {"type": "RandomScale", "scale": [0.8, 0.9]},
+    {"type": "RandomDropout", "dropout_ratio": 0.3, "dropout_application_ratio": 1.0},
+    {"type": "TrackedAffine"},
+]
+
+
+@pytest.mark.parametrize("view_transform", [TRACKED, UNTRACKED, MIXED])
 def test_matrices_of_a_batch_are_those_of_its_views(view_transform):
     np.random.seed(0)
     build = pipeline(view_transform)
@@ -137,3 +148,30 @@ def test_missing_keys_are_named():
     generator = TRANSFORMS.build({"type": "TrackedMultiViewGenerator"})
     with pytest.raises(UserError, match="asks for 'origin_coord', which scene scene0"):
         generator(scene())
+
+
+def test_jitter_stays_beside_the_matrix():
+    np.random.seed(0)
+    jitter = {"type": "RandomJitter", "sigma": 0.01, "clip": 0.05}
+    sample = pipeline([*TRACKED, jitter, *UNTRACKED[2:3]], local=0)(scene())
+    size = int(sample["global_offset"][0])
+    origin, matrix = sample["global_origin_coord"][:size], sample["global_affine"][0]
+    moved = origin.double() @ matrix[:3, :3].t() + matrix[:3, 3]
+    residual = (moved - sample["global_coord"][:size]).norm(dim=1)
+    assert 0.005 < residual.mean() < 0.03
+    # unbiased: a fit to the moved points could not be closer
+    assert (moved - sample["global_coord"][:size]).mean(0).abs().max() < 2e-3
+
+
+def test_what_distorts_is_refused():
+    class Bend:
+        def __call__(self, view):
+            view["coord"] = view["coord"] ** 3
+            return view
+
+    generator = TrackedMultiViewGenerator(local_view_num=0)
+    generator.transforms["global"] = [Bend()]
+    data = scene()
+    data["origin_coord"] = data["coord"].copy()
+    with pytest.raises(UserError, match="Bend moves points"):
+        generator(data)

@@ -210,7 +210,7 @@ class ScanNetDataset(DefaultDataset):
         return (
             "get ScanNet v2 (scan-net.org), preprocess it with Pointcept's "
             "pointcept/datasets/preprocessing/scannet and link it there, or try "
-            "-c pointins/rooms-pretrain, which needs no data"
+            "-c pointins/demo-pretrain, which needs no data"
         )
 
     def get_data_list(self) -> list[str]:

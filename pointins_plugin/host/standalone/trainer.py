@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -43,6 +44,12 @@ AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # Steps on CPU between two returns of freed memory to the system: batches of ever
 # other sizes leave the C library's heap full of holes, several times what is in use.
 _TRIM_EVERY = 10
+
+
+# What keeps running statistics apart after the start is named anew in torch 2.13.
+_SYNC_BUFFERS = "forward_sync_buffers"
+if _SYNC_BUFFERS not in signature(nn.parallel.DistributedDataParallel).parameters:
+    _SYNC_BUFFERS = "broadcast_buffers"
 
 
 class TrainerBase:
@@ -273,7 +280,7 @@ class Trainer(TrainerBase):
         return nn.parallel.DistributedDataParallel(
             model,
             device_ids=[comm.get_local_rank()] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
+            **{_SYNC_BUFFERS: False},
             find_unused_parameters=self.cfg.find_unused_parameters,
         )
 
