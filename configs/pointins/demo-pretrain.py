@@ -10,7 +10,6 @@ _base_ = ["_base_/default_runtime.py", "_base_/spatial.py"]
 grid_size = 0.08
 
 batch_size = 1
-batch_size_val = 1
 num_worker = 1
 epoch = 6
 eval_epoch = 6

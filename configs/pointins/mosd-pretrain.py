@@ -19,7 +19,6 @@ del os
 grid_size = 0.015
 
 batch_size = 2
-batch_size_val = 1
 num_worker = 1
 epoch = 24
 eval_epoch = 12
