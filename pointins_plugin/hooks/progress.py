@@ -47,7 +47,7 @@ class ProgressBar(HookBase):
         loss = self.trainer.comm_info["model_output_dict"].get(self.loss_key)
         if loss is not None:
             self._bar.set_postfix_str(
-                f"{self.loss_key} {float(loss):.3f}", refresh=False
+                f"{self.loss_key} {float(loss.detach()):.3f}", refresh=False
             )
         self._bar.update()
 

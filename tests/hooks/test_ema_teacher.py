@@ -126,7 +126,7 @@ def test_half_precision_averages_in_float32():
         teacher.weight.fill_(1.0)
         student.weight.fill_(3.0)
     update_teacher(student, teacher, momentum=0.5)
-    assert float(teacher.weight) == 2.0
+    assert teacher.weight.item() == 2.0
 
 
 def test_teacher_rests_in_evaluation_mode():
