@@ -21,7 +21,7 @@ from .room_colors import (
     WOODS,
     pick,
 )
-from .room_solids import Maker, Solids, align_z
+from .solids import Maker, Solids, align_z
 
 Rng = np.random.Generator
 

@@ -19,7 +19,7 @@ from .room_colors import (
     pick,
 )
 from .room_furniture import Piece, Rng, Support
-from .room_solids import Footprints, Maker, Solids, footprints, overlaps
+from .solids import Footprints, Maker, Solids, footprints, overlaps
 
 STUFF = ("wall", "floor", "door", "window", "picture")
 THINGS = (

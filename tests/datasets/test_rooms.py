@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from pointins_plugin.datasets import room_scan
+from pointins_plugin.datasets import ray_cast
+from pointins_plugin.datasets.ray_cast import cast, surface
 from pointins_plugin.datasets.room_layout import CLASSES, STUFF, furnish, inside
-from pointins_plugin.datasets.room_scan import cast, scan, spread_rays, surface, thin
-from pointins_plugin.datasets.room_solids import (
+from pointins_plugin.datasets.room_scan import scan, spread_rays, thin
+from pointins_plugin.datasets.rooms import RoomsDataset, make_room, write_rooms
+from pointins_plugin.datasets.solids import (
     BOX,
     ELLIPSOID,
     FRUSTUM,
@@ -17,7 +19,6 @@ from pointins_plugin.datasets.room_solids import (
     overlaps,
     tilt_matrix,
 )
-from pointins_plugin.datasets.rooms import RoomsDataset, make_room, write_rooms
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import DefaultDataset
 
@@ -84,14 +85,14 @@ def test_window_of_a_solid_leaves_no_ray_out(seed, monkeypatch):
     rng = np.random.default_rng(seed)
     solids, rays = some_solids(rng), spread_rays(rng, np.radians(4))
     view = rng.uniform(-0.2, 0.2, 3)
-    expected = cast(solids, view, rays)
+    expected = cast(solids, view, rays, 5.0)
 
     def every_pair(solids, view, rays):
         solid, ray = np.indices((len(solids), len(rays.direction)))
         return solid.reshape(-1), ray.reshape(-1)
 
-    monkeypatch.setattr(room_scan, "candidates", every_pair)
-    brute = cast(solids, view, rays)
+    monkeypatch.setattr(ray_cast, "candidates", every_pair)
+    brute = cast(solids, view, rays, 5.0)
     np.testing.assert_array_equal(expected[0], brute[0])
     np.testing.assert_array_equal(expected[1], brute[1])
     assert (brute[0] >= 0).mean() > 0.1
@@ -103,7 +104,7 @@ def test_a_ray_stops_where_it_enters_its_solid(seed):
     solids, rays = some_solids(rng), spread_rays(rng, np.radians(4))
     view = np.array([0.1, 0.0, -0.1])
     outside = ~depth_inside(solids, view[None])[0]
-    which, distance = cast(solids, view, rays)
+    which, distance = cast(solids, view, rays, 5.0)
     met = np.flatnonzero(which >= 0)
     met = met[outside[which[met]]]
     after = view + rays.direction[met] * (distance[met, None] + 1e-3)
@@ -124,16 +125,13 @@ def test_distances_by_hand():
     rays = spread_rays(np.random.default_rng(0), np.radians(30))
     axes = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], np.float32)
     rays.direction[:] = (0, 0, -1)
-    middle = len(rays.counts) - 1  # a row around elevation 0 holds these directions
-    for row in range(len(rays.counts)):
-        low = room_scan._LOW + row * rays.step
-        if low <= 0 < low + rays.step:
-            middle = row
+    # the row around elevation 0 holds these directions
+    middle = int(np.flatnonzero((rays.low <= 0) & (rays.high > 0))[0])
     for axis in axes:
         azimuth = np.arctan2(axis[1], axis[0]) % (2 * np.pi)
         place = int(azimuth / (2 * np.pi) * rays.counts[middle])
         rays.direction[rays.starts[middle] + place] = axis
-    which, distance = cast(solids, np.zeros(3), rays)
+    which, distance = cast(solids, np.zeros(3), rays, 5.0)
     found = dict(zip(which[which >= 0], distance[which >= 0], strict=True))
     assert found == pytest.approx({0: 2.0, 1: 3.0, 2: 2.5, 3: 2.5}, abs=1e-5)
 
@@ -155,7 +153,7 @@ def test_a_box_leaves_its_shadow_on_the_wall():
     make.slab((2.0, -3, -1), (2.1, 3, 2), (1, 1, 1))  # the wall
     make.slab((1.0, -0.2, -0.2), (1.2, 0.2, 0.2), (1, 1, 1))  # in front of it
     rays = spread_rays(np.random.default_rng(0), np.radians(1))
-    which, distance = cast(make.build(), np.zeros(3), rays)
+    which, distance = cast(make.build(), np.zeros(3), rays, 5.0)
     wall = distance[which == 0, None] * rays.direction[which == 0]
     # rays past the box's front edges widen the shadow to 2 / 1 x .2
     shaded = (np.abs(wall[:, 1]) < 0.395) & (np.abs(wall[:, 2]) < 0.395)

@@ -1,4 +1,4 @@
-"""Solids that rooms are built of: boxes, frustums and ellipsoids as arrays.
+"""Solids that rooms and streets are built of: boxes, frustums and ellipsoids as arrays.
 
 A solid's local frame is centred, with ``half`` extents along its axes; dividing by
 ``half`` gives the unit solid: the cube [-1, 1]^3, the unit ball, or the frustum
