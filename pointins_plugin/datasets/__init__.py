@@ -2,5 +2,6 @@
 
 from .folder import FolderDataset
 from .rooms import RoomsDataset
+from .streets import StreetsDataset
 
-__all__ = ["FolderDataset", "RoomsDataset"]
+__all__ = ["FolderDataset", "RoomsDataset", "StreetsDataset"]
