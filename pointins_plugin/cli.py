@@ -50,6 +50,41 @@ def check_data(words: Sequence[str]) -> None:
     run(words)
 
 
+def submit(words: Sequence[str]) -> None:
+    """Write predictions for the SemanticKITTI and nuScenes servers."""
+    from pointins_plugin.commands.submit import run
+
+    run(words)
+
+
+def predict(words: Sequence[str]) -> None:
+    """Find the instances of point clouds without labels."""
+    from pointins_plugin.commands.predict import run
+
+    run(words)
+
+
+def export(words: Sequence[str]) -> None:
+    """Write a checkpoint's encoder for others to load."""
+    from pointins_plugin.commands.export import run
+
+    run(words)
+
+
+def compare(words: Sequence[str]) -> None:
+    """Train and probe several configs, and print their table."""
+    from pointins_plugin.commands.compare import run
+
+    run(words)
+
+
+def doctor(words: Sequence[str]) -> None:
+    """Say what is installed, what is missing and what that costs."""
+    from pointins_plugin.commands.doctor import run
+
+    run(words)
+
+
 def demo(words: Sequence[str]) -> None:
     """Pre-train on procedural rooms and show the instances found."""
     from pointins_plugin.commands.demo import run
@@ -62,6 +97,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "fit-prior": fit_prior,
     "check-data": check_data,
+    "submit": submit,
+    "predict": predict,
+    "export": export,
+    "compare": compare,
+    "doctor": doctor,
 }
 
 

@@ -1,11 +1,13 @@
 """PLY files that any viewer opens: points with values, and offsets as arrows."""
 
 import os
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.text_table import parse_table
 
 _TO_PLY = {
     "i1": "char",
@@ -178,6 +180,8 @@ def _header(file, path: Path) -> tuple[str, list[tuple[str, int, list]]]:
                 layout = words[1]
             elif words[0] == "element":
                 elements.append((words[1], int(words[2]), []))
+                if elements[-1][1] < 0:
+                    raise ValueError
             elif words[0] == "property" and words[1] == "list":
                 kinds = (_FROM_PLY[words[2]], _FROM_PLY[words[3]])
                 elements[-1][2].append((words[4], kinds))
@@ -218,7 +222,8 @@ def read_ply(path: str | Path) -> dict[str, np.ndarray]:
                 else:
                     order = "<" if layout == "binary_little_endian" else ">"
                     dtype = np.dtype([(n, order + kind) for n, kind in properties])
-                    data = file.read(count * dtype.itemsize)
+                    rest = path.stat().st_size - file.tell()
+                    data = file.read(min(count * dtype.itemsize, rest))
                     if len(data) < count * dtype.itemsize:
                         raise UserError(f"{path} is cut short; save it again")
                     table = np.frombuffer(data, dtype)
@@ -244,15 +249,11 @@ def read_ply(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _ascii_rows(file, path: Path, count: int, properties: list) -> np.ndarray:
-    dtype = np.dtype([(name, kind) for name, kind in properties])
-    lines = [file.readline() for _ in range(count)]
     try:
-        values = np.array([line.split()[: len(properties)] for line in lines], float)
-        if values.shape != (count, len(properties)) and count:
-            raise ValueError
+        values = parse_table(islice(file, count), len(properties), count)
     except ValueError:
         raise UserError(f"{path} is cut short or garbled; save it again") from None
-    table = np.empty(count, dtype)
+    table = np.empty(count, np.dtype([(name, kind) for name, kind in properties]))
     for i, (name, _) in enumerate(properties):
-        table[name] = values[:, i] if count else []
+        table[name] = values[:, i]
     return table

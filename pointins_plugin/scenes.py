@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.safe_pickle import plain, torch_globals
 
 # dtype of each entry of a scene, as transforms and models expect it
 _DTYPES = {
@@ -150,6 +151,30 @@ def typed_scene(scene: dict[str, Any], ignore_index: int = -1) -> dict[str, Any]
         else:
             scene[key] = np.full(len(scene["coord"]), missing, np.int32)
     return scene
+
+
+def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """Read a dictionary of arrays that ``torch.save`` wrote, running nothing in it.
+
+    Args:
+        path: the file.
+        what: its role, for the message ("frame").
+
+    Raises:
+        UserError: the file is missing, damaged or holds something else.
+    """
+    import torch  # scenes alone are read without it
+
+    try:
+        with torch.serialization.safe_globals(torch_globals()):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: np.asarray(value) for key, value in dict(plain(saved)).items()}
+    except Exception as error:  # torch names damage by many exceptions
+        # torch gives its own reason after advice to trust the file
+        lines = str(error).rpartition("WeightsUnpickler error: ")[2].splitlines()
+        lines = [line for line in lines if line.strip() and "Weights only" not in line]
+        reason = lines[0].strip() if lines else type(error).__name__
+        raise UserError(f"{what} {path} cannot be read ({reason})") from None
 
 
 def copy_scene(scene: dict[str, Any]) -> dict[str, Any]:

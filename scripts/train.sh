@@ -12,7 +12,8 @@
 #   -o K=V ...  overrides of the config, up to the end of the line
 #
 # Paths are relative to the repository. The run lies in exp/DATASET/NAME: config.py, train.log,
-# metrics.jsonl, model/, and code/, the plugin as it was.
+# metrics.jsonl, model/, and code/, the plugin as it was, with Pointcept beside it where
+# POINTCEPT_ROOT names a checkout or PYTHONPATH holds one.
 set -eu
 
 DATASET= CONFIG= NAME= WEIGHT=None RESUME=false GPUS= MACHINES=1 INTERPRETER=
@@ -48,6 +49,7 @@ else
     . "$(dirname "$0")/_environment.sh"
     ensure_environment demo
 fi
+POINTCEPT=$(sh "$ROOT/scripts/_pointcept.sh")
 
 cd "$ROOT"
 case $CONFIG in
@@ -85,7 +87,15 @@ else
         mkdir -p "$CODE"
         tar cf - --exclude=__pycache__ setup.py scripts configs pointins_plugin |
             (cd "$CODE" && tar xf -)
+        if [ -n "$POINTCEPT" ]; then
+            (cd "$POINTCEPT" && tar cf - --exclude=__pycache__ pointcept tools libs) |
+                (cd "$CODE" && tar xf -)
+        fi
     fi
+fi
+if [ -n "$POINTCEPT" ] && [ -d "$CODE/pointcept" ]; then
+    POINTCEPT_ROOT=$CODE
+    export POINTCEPT_ROOT
 fi
 
 PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH}

@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_configure(config):
+    """Test the standalone host, unless the tests of the other are asked for."""
+    if not any("pointcept" in str(word) for word in config.args):
+        os.environ["POINTINS_HOST"] = "standalone"
+
+
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 
 

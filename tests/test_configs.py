@@ -1,13 +1,35 @@
-"""Every shipped config: it reads, dumps, and builds its pipeline and hooks."""
+"""Every shipped config: it reads, dumps, builds, trains and evaluates."""
 
-import copy
+import json
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 
-from pointins_plugin.host import HOOKS, Compose, Config, build_model
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_run
+
+from pointins_plugin.host import (
+    HOOKS,
+    TRAINERS,
+    Compose,
+    Config,
+    build_model,
+    default_config_parser,
+    default_setup,
+)
 from pointins_plugin.paths import config_root
 
 CONFIGS = sorted((config_root() / "pointins").glob("*.py"))
+
+
+def transforms(dataset):
+    """Yield the pipelines of a dataset's config, of each where it joins several."""
+    for part in dataset.get("datasets", [dataset]):
+        for key in ("transform", "view1_transform", "view2_transform"):
+            if key in part:
+                yield part[key]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -17,24 +39,85 @@ def test_reads_dumps_and_builds(path, tmp_path):
     assert Config.fromfile(tmp_path / "dumped.py")._cfg_dict == cfg._cfg_dict
     for part in ("train", "val"):
         if part in cfg.data:
-            Compose(cfg.data[part].transform)
+            assert [Compose(pipeline) for pipeline in transforms(cfg.data[part])]
     hooks = [HOOKS.build(entry) for entry in cfg.hooks]
-    assert any(hasattr(hook, "averages_teacher") for hook in hooks)
+    averages = any(hasattr(hook, "averages_teacher") for hook in hooks)
+    assert averages == (cfg.model.type == "PointINS")
     groups = 1 + len(cfg.param_dicts or ())
     max_lr = cfg.scheduler.max_lr
     assert groups == (len(max_lr) if isinstance(max_lr, list) else 1)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny_run.thin_generators(monkeypatch)
+        yield tiny_run.TinyData(tmp_path_factory.mktemp("data"))
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_model_builds_shrunk(path):
-    model = copy.deepcopy(Config.fromfile(path).model)
-    stages = len(model.backbone.enc_depths)
-    model.backbone.update(
-        enc_depths=(1,) * stages, enc_channels=(8,) * stages, enc_num_head=(1,) * stages
+def test_trains_and_evaluates(path, data, tmp_path):
+    """A whole run, small: data, steps, evaluation, checkpoint, test."""
+    small = tiny_run.tiny(Config.fromfile(path), data, tmp_path)
+    small.dump(tmp_path / "small.py")
+    cfg = default_setup(default_config_parser(str(tmp_path / "small.py"), {}))
+    trainer = TRAINERS.build({"type": cfg.train.type, "cfg": cfg})
+    start = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    trainer.train()
+    assert trainer.scheduler.last_epoch == cfg.scheduler.total_steps >= 1
+    assert any(not torch.equal(start[k], v) for k, v in trained(trainer).items())
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    values = {line["tag"]: line["value"] for line in map(json.loads, lines)}
+    assert values["train_batch/loss"] is not None
+    evaluates = any(hook.type.endswith("Evaluator") for hook in cfg.hooks)
+    assert evaluates == cfg.evaluate
+    assert evaluates == any(tag.startswith("val/") for tag in values)
+    assert (tmp_path / "run" / "model" / "model_last.pth").is_file()
+    if "test" in cfg.data:
+        (report,) = (tmp_path / "run" / "result").glob("*.json")
+        assert json.loads(report.read_text())["scenes"] > 0
+
+
+def trained(trainer):
+    """Return the weights of a model that learn."""
+    return {k: v for k, v in trainer.model.named_parameters() if v.requires_grad}
+
+
+def test_one_gpu_keeps_what_the_batch_does_not_change():
+    """Learning rate by the root of the batch, momentum so that the teacher's memory
+    spans as many scenes."""
+    root = config_root() / "pointins"
+    one, many = (
+        Config.fromfile(root / f"scannet-pretrain{suffix}.py")
+        for suffix in ("-1gpu", "")
     )
-    model.semantic.update(hidden_channels=8, embed_channels=8, num_prototypes=8)
-    net = build_model(model)
-    assert net.ema_pairs()
+    share = one.batch_size / many.batch_size
+    assert share == 1 / 8
+    for a, b in zip(one.scheduler.max_lr, many.scheduler.max_lr, strict=True):
+        assert a == pytest.approx(b * share**0.5)
+    assert one.optimizer.lr == one.scheduler.max_lr[0]
+    assert one.model == many.model
+    assert one.data == many.data
+    momenta = [
+        next(h for h in cfg.hooks if h["type"] == "EMATeacherHook")["momentum_base"]
+        for cfg in (one, many)
+    ]
+    assert momenta[0] ** (1 / share) == pytest.approx(momenta[1])
+
+
+@pytest.mark.parametrize("data", ["scannet", "s3dis", "rooms", "mosd"])
+def test_contrast_baselines_share_the_backbone_and_differ_in_the_loss(data):
+    root = config_root() / "pointins"
+    ours, nce, hardest = (
+        Config.fromfile(root / f"{data}-pretrain{suffix}.py")
+        for suffix in ("", "-pointcontrast-nce", "-pointcontrast-hardest")
+    )
+    assert ours.model.backbone == nce.model.backbone == hardest.model.backbone
+    for key in ("batch_size", "epoch", "optimizer", "scheduler", "param_dicts"):
+        assert ours[key] == nce[key] == hardest[key]
+    assert nce.model.pop("loss") != hardest.model.pop("loss")
+    assert nce.model == hardest.model
+    assert nce.data == hardest.data
 
 
 def test_presets_are_spelled_out_and_twins_differ_in_nothing_else():

@@ -2,8 +2,8 @@
 
 Tokens are 8 cm (two of four pools undone over a 2 cm grid). The prior is ScanNet's
 own statistics of thing offsets (log-normal, median .45 m, sigma .78); batch and
-learning rate are those of the paper's setting, 96 scenes on many GPUs: halve both
-together for fewer.
+learning rate are those of the paper's setting, 96 scenes on many GPUs;
+scannet-pretrain-1gpu says how they go together.
 """
 
 _base_ = ["_base_/default_runtime.py", "_base_/paper.py"]

@@ -2,9 +2,10 @@
 
 import argparse
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,7 +31,17 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to a parser."""
     add = parser.add_argument
-    add("data_root", metavar="DATA_ROOT", help="folder of SPLIT/SCENE/coord.npy")
+    add(
+        "data_root",
+        metavar="DATA_ROOT",
+        nargs="?",
+        help="folder of SPLIT/SCENE/coord.npy",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        help="config whose training data are read instead, of any data set",
+    )
     add("--split", default="train", help="subfolder to read (default: train)")
     add(
         "--source",
@@ -58,8 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--plane-threshold",
         type=float,
-        default=0.02,
-        help="half thickness of the planes taken out first, metres; 0 keeps them",
+        help="half thickness of the planes taken out first, metres; 0 keeps them "
+        "(default: 0.02, with --ground-height 0)",
+    )
+    add(
+        "--ground-height",
+        type=float,
+        metavar="METRES",
+        help="outdoors: take out what is lower than this above the ground, which may "
+        "slope (0.3, say)",
     )
     add("--max-points", type=int, default=20000, help="points used of a scene")
     add("--max-scenes", type=int, help="scenes used, evenly chosen (default: all)")
@@ -86,27 +104,26 @@ def run(words: Sequence[str] | None = None) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be 2 or more")
     if Path(args.out).is_dir():
         raise UserError(f"--out {args.out}: is a folder; name a file in it")
-    scenes = find_scenes(args.data_root, args.split, args.max_scenes)
+    if args.ground_height is not None and not args.ground_height > 0:
+        raise UserError("--ground-height must be above 0, in metres")
+    if (args.data_root is None) == (args.config is None):
+        raise UserError("fit-prior needs either DATA_ROOT or --config FILE")
+    scenes, where = find_data(args)
     generator = np.random.default_rng(args.seed)
     bar = tqdm(scenes, unit="scene", desc=args.source)
     if args.source == "labels":
         offsets = labelled_offsets(bar, args, generator)
     else:
-        remove_planes = None
-        if args.plane_threshold > 0:
-            remove_planes = partial(
-                plane_points, threshold=args.plane_threshold, seed=args.seed
-            )
         offsets = label_free_offsets(
-            (read_scene(folder, ("coord",))["coord"] for folder in bar),
-            remove_planes,
+            (read(("coord",))["coord"] for read in bar),
+            background(args),
             min_cluster_size=args.min_cluster_size,
             max_points=args.max_points,
             generator=generator,
         )
     lengths = np.linalg.norm(offsets, axis=1)
     provenance = {
-        "data": f"{Path(args.data_root).resolve().name}/{args.split}",
+        "data": where,
         "source": args.source,
         "scenes": len(scenes),
         "count": len(lengths),
@@ -116,6 +133,81 @@ def run(words: Sequence[str] | None = None) -> None:
     print("\n".join(report(offsets, lengths, len(scenes))))
     prior.save(args.out, DirectionPrior.empirical(offsets))
     print(f'wrote {args.out}; use it by prior=dict(type="file", path="{args.out}")')
+
+
+# Reads the named arrays of one scene.
+Reader = Callable[[tuple[str, ...]], dict[str, np.ndarray]]
+
+
+def find_data(args: argparse.Namespace) -> tuple[list[Reader], str]:
+    """Return what reads each scene, and the name of the data."""
+    if args.config is None:
+        folders = find_scenes(args.data_root, args.split, args.max_scenes)
+        where = f"{Path(args.data_root).resolve().name}/{args.split}"
+        return [partial(read_scene, folder) for folder in folders], where
+    dataset, crop = config_data(args.config, labels=args.source == "labels")
+    chosen = evenly(range(len(dataset.data_list)), args.max_scenes)
+    name = f"{Path(args.config).stem}/{dataset.split}"
+    return [partial(read_sample, dataset, crop, index) for index in chosen], name
+
+
+def config_data(config: str, labels: bool) -> tuple[Any, Callable]:
+    """Return the training data of a config, and its crop by range (or nothing)."""
+    from pointins_plugin.host import Compose, Config, build_dataset
+    from pointins_plugin.paths import find_config
+
+    cfg = Config.fromfile(find_config(config)).data.train
+    crop = [step for step in cfg.get("transform", []) if step["type"] == "RangeCrop"]
+    known = {"labels": labels} if "labels" in cfg else {}
+    return build_dataset({**cfg, **known, "transform": []}), Compose(crop)
+
+
+def read_sample(
+    dataset: Any, crop: Callable, index: int, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Return the named arrays of a sample of a data set.
+
+    Raises:
+        UserError: it has no such array.
+    """
+    sample = crop(dataset.get_data(index))
+    for name in names:
+        if name not in sample:
+            raise UserError(
+                f"scene {sample['name']} has no {name}; without labels use --source "
+                "hdbscan"
+            )
+    return {name: sample[name] for name in names}
+
+
+def evenly(items: Sequence, limit: int | None) -> list:
+    """Return at most ``limit`` of the items, evenly chosen."""
+    if limit is None or len(items) <= limit:
+        return list(items)
+    chosen = np.linspace(0, len(items) - 1, limit).round().astype(int)
+    return [items[i] for i in chosen]
+
+
+def background(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return what finds the points (N,) of ground and planes, or None."""
+    planes = args.plane_threshold
+    if planes is None:
+        planes = 0.02 if args.ground_height is None else 0.0
+    if args.ground_height is None and not planes > 0:
+        return None
+
+    def find(coord: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(coord), bool)
+        if args.ground_height is not None:
+            from pointins_plugin.ops.ground import ground_points
+
+            found = ground_points(coord, args.ground_height)
+        if planes > 0 and not found.all():
+            rest = np.flatnonzero(~found)
+            found[rest] = plane_points(coord[rest], planes, args.seed)
+        return found
+
+    return find
 
 
 def find_scenes(root: str | Path, split: str, limit: int | None = None) -> list[Path]:
@@ -133,10 +225,7 @@ def find_scenes(root: str | Path, split: str, limit: int | None = None) -> list[
     scenes = sorted(path.parent for path in folder.glob("*/coord.npy"))
     if not scenes:
         raise UserError(f"{folder}: no SCENE/coord.npy in it")
-    if limit is not None and len(scenes) > limit:
-        chosen = np.linspace(0, len(scenes) - 1, limit).round().astype(int)
-        scenes = [scenes[i] for i in chosen]
-    return scenes
+    return evenly(scenes, limit)
 
 
 def read_scene(folder: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -162,15 +251,15 @@ def read_scene(folder: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def labelled_offsets(
-    scenes: Iterator[Path] | list[Path],
+    scenes: Iterable[Reader],
     args: argparse.Namespace,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Return the offsets (M, 3), metres, of the labelled instances of scenes."""
     names = ("coord", "instance", *(("segment",) if args.ignore_segments else ()))
     samples = []
-    for folder in scenes:
-        scene = read_scene(folder, names)
+    for read in scenes:
+        scene = read(names)
         coord = scene["coord"]
         instance = scene["instance"].reshape(-1).astype(np.int64)
         if args.ignore_segments:
@@ -183,8 +272,8 @@ def labelled_offsets(
     offsets = np.concatenate(samples)
     if not len(offsets):
         raise UserError(
-            f"{args.data_root}: no instance of {args.min_points} points or more in "
-            f"split {args.split!r}; use --source hdbscan"
+            f"{args.data_root or args.config}: no instance of {args.min_points} points "
+            f"or more in split {args.split!r}; use --source hdbscan"
         )
     return offsets
 

@@ -15,13 +15,16 @@ __all__ = ["CLASSES", "STUFF", "THINGS", "StreetsDataset", "make_street", "stree
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
-def make_street(split: str, index: int, seed: int = 0, **scanner) -> dict[str, Any]:
+def make_street(
+    split: str, index: int, seed: int = 0, advance: float = 0.0, **scanner
+) -> dict[str, Any]:
     """Return one scan of one street; the same arguments give the same arrays.
 
     Args:
         split: "train", "val" or "test"; no street is in two of them.
         index: number of the street in its split.
         seed: of all streets.
+        advance: metres that the sensor has driven on along x; nothing else moves.
         scanner: options of ``street_scan.scan_street``.
 
     Returns:
@@ -36,6 +39,7 @@ def make_street(split: str, index: int, seed: int = 0, **scanner) -> dict[str, A
     # the layout has a stream of its own: another sensor sees the same street
     layout, scanning = np.random.SeedSequence([seed, 7, _SPLITS[split], index]).spawn(2)
     street = lay_street(np.random.default_rng(layout))
+    street.sensor = street.sensor + (advance, 0.0)
     return scan_street(street, np.random.default_rng(scanning), **scanner)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.instance_ap import instance_average_precision
+from pointins_plugin.evaluation.instance_scene import label_masks
 from pointins_plugin.ops.components import group_points
 from pointins_plugin.ops.mean_shift import mean_shift_modes
 
@@ -145,18 +146,13 @@ def scene_prediction(label: np.ndarray, instance: np.ndarray) -> dict[str, Any]:
         label: (N,) predicted instance, -1 for none.
         instance: (N,) true instance, negative for none.
     """
-    num = int(label.max(initial=-1)) + 1
-    order = np.argsort(label, kind="stable")
-    order = order[np.searchsorted(label[order], 0) :]
-    size = np.bincount(label[order], minlength=num)
-    masks = np.split(order, np.cumsum(size)[:-1]) if num else []
-    kept = [index for index in range(num) if size[index]]
+    _, masks = label_masks(label)
     return {
         "segment": np.where(instance >= 0, 0, -1),
         "instance": np.where(instance >= 0, instance, -1),
-        "masks": [masks[index] for index in kept],
-        "classes": np.zeros(len(kept), dtype=int),
-        "scores": size[kept].astype(float),
+        "masks": masks,
+        "classes": np.zeros(len(masks), dtype=int),
+        "scores": np.array([len(mask) for mask in masks], dtype=float),
     }
 
 

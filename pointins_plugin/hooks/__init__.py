@@ -2,12 +2,20 @@
 
 from .ema_teacher import EMATeacherHook
 from .evaluators import LabelFreeInstanceEvaluator
+from .instance_ap import InstanceAPEvaluator
 from .monitors import CollapseMonitor
+from .panoptic import PanopticEvaluator
+from .pretrained import PretrainedLoader
 from .progress import ProgressBar
+from .sem_seg import SemSegEvaluator
 
 __all__ = [
     "CollapseMonitor",
     "EMATeacherHook",
+    "InstanceAPEvaluator",
     "LabelFreeInstanceEvaluator",
+    "PanopticEvaluator",
+    "PretrainedLoader",
     "ProgressBar",
+    "SemSegEvaluator",
 ]

@@ -2,26 +2,23 @@
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.evaluation.grouping import METHODS, Grouping
 from pointins_plugin.evaluation.label_free import (
     BASELINES,
     OffsetScore,
     agnostic_ap,
     format_table,
-    offset_instances,
     scene_prediction,
     true_offsets,
 )
 from pointins_plugin.host import HOOKS, HookBase, comm
-from pointins_plugin.ops.planes import dominant_planes
-from pointins_plugin.ops.smoothing import smooth_offsets
-
-METHODS = ("components", "modes")
 
 
 @HOOKS.register_module()
@@ -82,9 +79,8 @@ class LabelFreeInstanceEvaluator(HookBase):
             "baseline_radius": baseline_radius or radius,
             "min_size": min_size,
         }
+        self.grouping = Grouping(radius, bandwidth, min_size, planes or {}, smoothing)
         self.min_region = min_region
-        self.planes = planes or {}
-        self.smoothing = smoothing
         self.baselines = tuple(baselines)
         self.every = every
         self.branch = branch
@@ -163,46 +159,25 @@ class LabelFreeInstanceEvaluator(HookBase):
                 "instance": batch["instance"][rows].cpu().numpy(),
             }
             scene["plane"] = self._scene_planes(scene)
-            scene["grouped_shift"] = self.agree(scene)
+            scene["grouped_shift"] = self.grouping.agree(
+                scene["coord"], scene["shift"], scene["plane"]
+            )
             scenes.append(scene)
             start = end
         return scenes
 
-    def agree(self, scene: dict) -> np.ndarray:
-        """Return the offsets (N, 3) that are grouped: smoothed off the planes."""
-        if self.smoothing is None:
-            return scene["shift"]
-        return smooth_offsets(
-            torch.from_numpy(scene["coord"]),
-            torch.from_numpy(scene["shift"]),
-            torch.tensor([len(scene["coord"])]),
-            keep=torch.from_numpy(~scene["plane"]),
-            **self.smoothing,
-        ).numpy()
-
     def _scene_planes(self, scene: dict) -> np.ndarray:
         name = scene["name"]
         if name not in self._planes:
-            self._planes[name] = dominant_planes(
-                torch.from_numpy(scene["coord"]),
-                torch.tensor([len(scene["coord"])]),
-                generator=torch.Generator().manual_seed(0),
-                **self.planes,
-            ).numpy()
+            self._planes[name] = self.grouping.plane(scene["coord"])
         return self._planes[name]
 
     def _describe(self, scene: dict) -> dict[str, Any]:
         """Return the groupings of a scene, and its offsets beside the true ones."""
         described: dict[str, Any] = {
             method: scene_prediction(
-                offset_instances(
-                    scene["coord"],
-                    scene["grouped_shift"],
-                    scene["plane"],
-                    method=method,
-                    radius=self.options["radius"],
-                    bandwidth=self.options["bandwidth"],
-                    min_size=self.options["min_size"],
+                replace(self.grouping, method=method).instances(
+                    scene["coord"], scene["grouped_shift"], scene["plane"]
                 ),
                 scene["instance"],
             )
@@ -237,7 +212,7 @@ class LabelFreeInstanceEvaluator(HookBase):
             "options": {
                 **self.options,
                 "min_region": self.min_region,
-                "smoothing": self.smoothing,
+                "smoothing": self.grouping.smoothing,
             },
             **offsets.compute(),
             "methods": methods,

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from pointins_plugin.host import HOOKS, HookBase
 
+from .progress import start_step
+
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
@@ -91,7 +93,7 @@ class CollapseMonitor(HookBase):
         self._step = 0
 
     def before_train(self) -> None:
-        self._step = self.trainer.start_epoch * len(self.trainer.train_loader)
+        self._step = start_step(self.trainer)
 
     def after_step(self) -> None:
         self._step += 1

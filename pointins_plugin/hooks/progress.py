@@ -2,10 +2,18 @@
 
 import logging
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 from pointins_plugin.host import HOOKS, HookBase, comm
+
+
+def start_step(trainer: Any) -> int:
+    """Return how many batches came before a run was resumed, on either host."""
+    if hasattr(trainer, "start_step"):
+        return trainer.start_step
+    return trainer.start_epoch * len(trainer.train_loader)
 
 
 @HOOKS.register_module()
@@ -30,7 +38,7 @@ class ProgressBar(HookBase):
         tty = sys.stderr.isatty()
         self._bar = tqdm(
             total=self.trainer.max_epoch * steps,
-            initial=self.trainer.start_epoch * steps,
+            initial=start_step(self.trainer),
             desc="pre-training",
             unit="step",
             dynamic_ncols=tty,

@@ -18,21 +18,26 @@ if _choice not in _CHOICES:
 
 HOST = "standalone"
 if _choice != "standalone":
+    from pointins_plugin.host import pointcept_cpu
     from pointins_plugin.host.locate import pointcept_error
 
     _error = pointcept_error()
     if _error is None:
         try:
+            pointcept_cpu.install()
             from pointins_plugin.host.pointcept import *  # noqa: F403
             from pointins_plugin.host.pointcept import __all__ as _names
 
             HOST = "pointcept"
-        except ImportError as error:  # a requirement is installed but broken
+        # A requirement that is installed but broken fails in one of these ways.
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:
             _error = f"its import failed ({error})"
+            pointcept_cpu.uninstall()
     if _error and (_choice == "pointcept" or os.environ.get("POINTCEPT_ROOT")):
         raise UserError(
             f"Pointcept cannot be used: {_error}; set POINTCEPT_ROOT to a checkout "
-            "with its requirements installed, or POINTINS_HOST=standalone"
+            "with its requirements installed (docs/pointcept.md), or "
+            "POINTINS_HOST=standalone"
         )
 
 if HOST == "standalone":

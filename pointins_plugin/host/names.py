@@ -32,6 +32,7 @@ from .standalone.registry import (
     Registry,
 )
 from .standalone.scheduler import CosineScheduler
+from .standalone.spunet import SpUNetBase
 from .standalone.trainer import Trainer
 from .standalone.transforms import Compose, index_operator
 
@@ -57,6 +58,7 @@ __all__ = [
     "PointSequential",
     "PointTransformerV3",
     "Registry",
+    "SpUNetBase",
     "Trainer",
     "batch2offset",
     "build_criteria",

@@ -20,6 +20,7 @@ from pointcept.models.modules import PointModel, PointModule, PointSequential
 from pointcept.models.point_transformer_v3.point_transformer_v3m2_sonata import (
     PointTransformerV3,
 )
+from pointcept.models.sparse_unet.spconv_unet_v1m1_base import SpUNetBase
 from pointcept.models.utils import batch2offset, offset2batch, offset2bincount
 from pointcept.models.utils.structure import Point
 from pointcept.utils import comm
@@ -27,6 +28,11 @@ from pointcept.utils.config import Config, ConfigDict, DictAction
 from pointcept.utils.logger import get_root_logger
 from pointcept.utils.registry import Registry
 from pointcept.utils.scheduler import CosineScheduler
+
+import pointins_plugin.host.pointcept_extras  # noqa: F401  registers itself
+import pointins_plugin.host.pointcept_fixes as fixes
+
+fixes.install()
 
 __all__ = [
     "DATASETS",
@@ -50,6 +56,7 @@ __all__ = [
     "PointSequential",
     "PointTransformerV3",
     "Registry",
+    "SpUNetBase",
     "Trainer",
     "batch2offset",
     "build_criteria",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pointins_plugin.host import LOSSES
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
+from pointins_plugin.ops.gather import first_generator, gather_rows
 from pointins_plugin.priors import PriorBuffer, build_direction_prior, build_prior
 
 DIRECTIONS = ("none", "axis", "random_rotation")
@@ -193,8 +194,8 @@ class ODRLoss(nn.Module):
         direction: ``"axis"`` (paper), ``"none"`` or ``"random_rotation"``.
         rounds: rotations of ``"random_rotation"``.
         magnitude: whether lengths are regularised.
-        scope: ``"cloud"`` ranks within each cloud, ``"batch"`` within this rank's
-            batch. The paper does not say.
+        scope: ``"cloud"`` ranks within each cloud, ``"batch"`` within the batch of all
+            processes. The paper does not say.
         num_projections: random axes of the sliced distance.
         prior: magnitude prior or its config (``pointins_plugin.priors.build_prior``);
             ``PointINS`` hands over its own when None.
@@ -239,6 +240,11 @@ class ODRLoss(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return the target O~ (N, 3) of teacher offsets (N, 3), origin frame."""
+        own = slice(None)
+        if self.scope == "batch":
+            generator = first_generator(generator, offset.device)
+            offset, own = gather_rows(offset.detach())
+            batch = None
         return regularize_offset(
             offset,
             self._prior(prior),
@@ -246,9 +252,9 @@ class ODRLoss(nn.Module):
             direction_prior=self.direction_prior,
             rounds=self.rounds,
             magnitude=self.magnitude,
-            batch=batch if self.scope == "cloud" else None,
+            batch=batch,
             generator=generator,
-        )
+        )[own]
 
     def forward(
         self,
@@ -273,6 +279,8 @@ class ODRLoss(nn.Module):
             return mean_per_cloud(distance, batch, num_clouds)
         if self.scope == "batch":
             batch, num_clouds = None, None
+            generator = first_generator(generator, student.device)
+            student, _ = gather_rows(student)
         with torch.autocast(student.device.type, enabled=False):
             student = student.float() if student.dtype.itemsize < 4 else student
             loss = student.sum() * 0

@@ -1,7 +1,20 @@
 """Models and their parts; importing the package registers them."""
 
-from .objectives import DOSObjective
+from .auxiliary import OffsetAuxSegmentor
+from .grouping_point_group import GroupingPointGroup
+from .objectives import DOSObjective, SonataObjective
 from .offset_branch import OffsetBranch
+from .panoptic import PointGroupPanoptic
+from .point_contrast import PointContrast
 from .point_ins import PointINS
 
-__all__ = ["DOSObjective", "OffsetBranch", "PointINS"]
+__all__ = [
+    "DOSObjective",
+    "GroupingPointGroup",
+    "OffsetAuxSegmentor",
+    "OffsetBranch",
+    "PointContrast",
+    "PointGroupPanoptic",
+    "PointINS",
+    "SonataObjective",
+]

@@ -4,6 +4,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.parametrizations import weight_norm
 
 
 class PrototypeHead(nn.Module):
@@ -41,6 +42,47 @@ class PrototypeHead(nn.Module):
             embedding = F.normalize(embedding.float(), dim=-1)
             prototype = F.normalize(self.prototype.weight.float(), dim=-1)
             return F.linear(embedding, prototype)
+
+
+class WeightNormPrototypeHead(PrototypeHead):
+    """The same head with prototypes as weight-normed rows of fixed length one.
+
+    Source: Sonata (Pointcept ``Sonata-v1m1``, ``OnlineCluster``): names, shapes and
+    initialisation of the parameters are its own, so that checkpoints cross.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int = 4096,
+        embed_channels: int = 256,
+        num_prototypes: int = 4096,
+    ):
+        super().__init__(in_channels, hidden_channels, embed_channels, num_prototypes)
+        self.prototype = weight_norm(
+            nn.Linear(embed_channels, num_prototypes, bias=False)
+        )
+        length = self.prototype.parametrizations.weight.original0
+        length.data.fill_(1)
+        length.requires_grad_(False)
+
+
+class MaskToken(nn.Module):
+    """A learnable input feature for masked points.
+
+    For backbones that have no mask token of their own (``PT-v3m2`` has one behind its
+    stem, with ``mask_token=True``).
+
+    Shapes:
+        feature (N, in_channels), mask (N,) bool -> (N, in_channels).
+    """
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, in_channels))
+
+    def forward(self, feature: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask[:, None], self.token.to(feature.dtype), feature)
 
 
 class OffsetHead(nn.Module):

@@ -195,12 +195,16 @@ class OffsetBranch(nn.Module):
             coord: (N, 3) student token coordinates, metres, origin frame.
             target: the teacher's targets.
             teacher_coord: (T, 3) teacher token coordinates, origin frame.
-            same_view, cross_view: matches of student and teacher tokens.
+            same_view, cross_view: matches of student and teacher tokens; None for
+                the second where a scene has one view.
             num_clouds: number of views.
             generator: CPU generator.
         """
         losses = {}
         for name, match in (("same", same_view), ("cross", cross_view)):
+            if match is None:
+                losses[name] = torch.zeros_like(losses["same"])
+                continue
             # Matched tokens are not at the same place: a centre is, so the target
             # vector is carried over by the difference of their coordinates.
             moved = teacher_coord[match.teacher] - coord[match.student]
@@ -212,7 +216,9 @@ class OffsetBranch(nn.Module):
                 num_clouds=num_clouds,
                 unit=self.unit,
             )
-        total = 0.5 * (losses["same"] + losses["cross"])
+        total = losses["same"] + losses["cross"]
+        if cross_view is not None:
+            total = 0.5 * total
         batch = same_view.batch
         student = prediction[same_view.student]
         if self.odr is not None and self.odr.mode == "distribution":

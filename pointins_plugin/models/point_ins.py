@@ -1,6 +1,9 @@
 """PointINS: a teacher-student trunk with a semantic objective and an offset branch."""
 
 import copy
+import difflib
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,37 +12,79 @@ from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
+    HOST,
     MODELS,
     Point,
-    PointModel,
     build_model,
     offset2batch,
-    offset2bincount,
 )
-from pointins_plugin.models.objectives import Match, linear_warmup
+from pointins_plugin.models.encoder import Encoder
+from pointins_plugin.models.heads import MaskToken
+from pointins_plugin.models.matching import match_nearest, match_visible
+from pointins_plugin.models.objectives import LocalViews, Match, linear_warmup
+from pointins_plugin.models.schedule import ScheduledModel
+from pointins_plugin.models.sonata_keywords import (
+    SONATA_KEYWORDS,
+    TRUNK_DEFAULTS,
+    sonata_objective,
+)
 from pointins_plugin.models.tokens import (
+    backbone_tokens,
     block_mask,
+    cube_mask,
     grid_coordinates,
+    grid_size_of,
     input_to_token,
     token_stride,
-    up_cast,
+    up_cast_channels,
 )
 from pointins_plugin.ops.affine import fit_affine, inverse_linear, transform_vectors
-from pointins_plugin.ops.neighbours import nearest
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What is hidden from the student in one step.
+
+    Attributes:
+        mask: (N,) bool, the masked points of the global views.
+        jitter: (N, 3) metres by which points are moved in the student's view, zero
+            where not masked; None moves nothing.
+    """
+
+    mask: Tensor
+    jitter: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A backbone's tokens, and where their coarser cells lie.
+
+    Attributes:
+        point: up-cast features, ``coord`` and ``origin_coord`` of the tokens.
+        relative: (N, 3 * level) from ``up_cast``.
+    """
+
+    point: Point
+    relative: Tensor
 
 
 @MODELS.register_module()
-class PointINS(PointModel):
+class PointINS(ScheduledModel):
     """Pre-train a point backbone to know things and their instances, without labels.
 
     One trunk, three axes: a backbone, a semantic objective and an offset branch. The
-    student sees the visible part of every view, the teacher, its moving average, the
-    whole view; ``semantic`` and ``offset_branch`` say what the student learns from
-    it. With ``offset_branch=None`` the model is the objective's own method (DOS).
+    student sees the unmasked part of every global view (and, if the objective asks
+    for them, small local views), the teacher, its moving average, whole global views;
+    ``semantic`` and ``offset_branch`` say what the student learns from it. With
+    ``offset_branch=None`` the model is the objective's own method (DOS, Sonata).
 
-    The teacher is averaged by the hook ``EMATeacherHook``, and ``ModelHook`` moves
-    the schedules: training without them is refused. A loop of one's own calls
-    ``set_progress`` before each step and averages ``ema_pairs()`` after it.
+    ``EMATeacherHook`` averages the teacher and ``ModelHook`` moves the schedules:
+    training without them is refused. A loop of one's own calls ``set_progress``
+    before each step and averages ``ema_pairs()`` after it.
+
+    Without ``semantic`` the keywords are those of Pointcept's ``Sonata-v1m1``, its
+    defaults included, so that an existing config becomes instance-aware by another
+    ``type`` and an ``offset_branch``.
 
     Args:
         backbone: config of a backbone; hierarchical ones need ``traceable=True``.
@@ -48,62 +93,87 @@ class PointINS(PointModel):
         head_in_channels: channels of the up-cast features; None sums the backbone's
             ``enc_channels`` over the levels passed.
         teacher_custom: backbone keywords that differ in the teacher (drop path 0).
-        num_global_view: views of a scene in the batch.
-        up_cast_level: pools undone to reach the tokens.
+        num_global_view: global views of a scene in the batch: 2, or 1 for objectives
+            that compare no views.
+        num_local_view: local views of a scene; None takes what the batch holds.
+        up_cast_level: pools undone to reach the tokens; 0 for sparse convolutions.
+        token_pool: cells along a token where a backbone has a feature for every point
+            (sparse convolutions): they are averaged.
         mask_size_start, mask_size_base, mask_size_warmup_ratio: edge of the masked
             blocks, metres, and its linear warm-up.
         mask_ratio_start, mask_ratio_base, mask_ratio_warmup_ratio: share of blocks
             masked.
+        mask_jitter: standard deviation of the noise on masked points (clipped at
+            twice that), metres; only where the objective keeps them.
         match_max_r: largest distance of matched tokens of two views in the origin
-            frame, metres.
+            frame, metres; .32 (.08 without ``semantic``).
+        shared_grid: the cells of all clouds of a batch start at its lowest corner, as
+            in ``Sonata-v1m1``, instead of each cloud's own; by default only without
+            ``semantic``.
+        momentum_base, momentum_final: of the teacher, along a cosine, where no
+            ``EMATeacherHook`` is among the hooks; None leaves it to the hook.
+        sonata: without ``semantic``, ``Sonata-v1m1``'s other keywords.
 
     Batch: ``global_coord``, ``global_origin_coord`` (N, 3) metres, ``global_feat``
     (N, C), ``global_offset`` (B*V,) cumulative, ``global_affine`` (B*V, 4, 4) origin
-    to augmented (recovered by least squares if absent), ``grid_size``; for
-    monitoring only ``global_instance`` (N,) and ``global_instance_centroid`` (N, 3)
-    in the origin frame.
+    to augmented (recovered by least squares if absent), ``grid_size``;
+    ``global_grid_coord`` (N, 3) cells, computed if absent; for
+    objectives with local views ``local_*`` likewise, without matrix; for monitoring
+    only ``global_instance`` (N,) and ``global_instance_centroid`` (N, 3) in the
+    origin frame.
 
     Returns in training a dict of scalars: ``loss``, its parts and what tells learning
     from its semblance (``target_share``, ``pseudo_instances``), with the same keys on
     every rank.
 
-    Source: PointINS (arXiv 2603.25165) on DOS (arXiv 2512.11465).
+    Source: PointINS (arXiv 2603.25165) on DOS (arXiv 2512.11465) and Sonata.
     """
 
     def __init__(
         self,
         backbone: dict,
-        semantic: dict,
+        semantic: dict | None = None,
         offset_branch: dict | None = None,
         head_in_channels: int | None = None,
         teacher_custom: dict | None = None,
         num_global_view: int = 2,
+        num_local_view: int | None = None,
         up_cast_level: int = 2,
+        token_pool: int = 1,
         mask_size_start: float = 0.1,
         mask_size_base: float = 0.4,
         mask_size_warmup_ratio: float = 0.05,
         mask_ratio_start: float = 0.3,
         mask_ratio_base: float = 0.7,
         mask_ratio_warmup_ratio: float = 0.05,
-        match_max_r: float = 0.32,
+        mask_jitter: float | None = None,
+        match_max_r: float | None = None,
+        shared_grid: bool | None = None,
+        momentum_base: float | None = None,
+        momentum_final: float = 1.0,
+        **sonata: Any,
     ):
-        super().__init__()
-        if num_global_view != 2:
-            raise UserError(
-                f"model PointINS: num_global_view={num_global_view}, but cross-view "
-                "matching is defined for 2 global views: set num_global_view=2"
-            )
+        defaults = {"match_max_r": 0.32, "momentum_base": None, "shared_grid": False}
+        semantic, defaults = _objective(semantic, sonata, defaults)
+        super().__init__(
+            _first(momentum_base, defaults["momentum_base"]), momentum_final
+        )
+        self.match_max_r = _first(match_max_r, defaults["match_max_r"])
+        self.shared_grid = _first(shared_grid, defaults["shared_grid"])
         strides = tuple(backbone.get("stride", ()))
-        self.token_stride = token_stride(strides, up_cast_level)
+        self.token_pool = token_pool
+        self.token_stride = token_pool * token_stride(strides, up_cast_level)
         self.up_cast_level = up_cast_level
         self.num_global_view = num_global_view
-        self.match_max_r = match_max_r
+        self.num_local_view = num_local_view
         self.mask_size = (mask_size_start, mask_size_base, mask_size_warmup_ratio)
         self.mask_ratio = (mask_ratio_start, mask_ratio_base, mask_ratio_warmup_ratio)
+        self.mask_jitter = mask_jitter
 
         if head_in_channels is None:
-            head_in_channels = _up_cast_channels(backbone, up_cast_level)
+            head_in_channels = up_cast_channels(backbone, up_cast_level)
         self.semantic = build_model(semantic)
+        self._check_views()
         self.offset_branch = None
         if offset_branch is not None:
             self.offset_branch = build_model({"type": "OffsetBranch", **offset_branch})
@@ -111,7 +181,10 @@ class PointINS(PointModel):
         student = {"backbone": build_model(copy.deepcopy(backbone))}
         teacher_backbone = {**copy.deepcopy(backbone), **(teacher_custom or {})}
         teacher = {"backbone": build_model(teacher_backbone)}
+        needs_token = self._uses_masked_view and self.semantic.student_input == "masked"
         for modules in (student, teacher):
+            if needs_token and not backbone.get("mask_token"):
+                modules["mask_token"] = MaskToken(backbone["in_channels"])
             modules.update(self.semantic.build_heads(head_in_channels))
             if self.offset_branch is not None:
                 channels = head_in_channels
@@ -124,9 +197,20 @@ class PointINS(PointModel):
         self.teacher.requires_grad_(False)
         self.teacher.eval()
 
-        self.progress: float | None = None
-        self.ema_attached = False
         self.latest: dict[str, Any] = {}
+
+    def _check_views(self) -> None:
+        allowed = (2,) if self.semantic.uses_other_view else (1, 2)
+        if self.num_global_view not in allowed:
+            raise UserError(
+                f"model PointINS: num_global_view={self.num_global_view}, but "
+                f"{type(self.semantic).__name__} is defined for "
+                f"{' or '.join(map(str, allowed))} global views"
+            )
+
+    @property
+    def _uses_masked_view(self) -> bool:
+        return self.semantic.uses_masked_view or self.offset_branch is not None
 
     def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the (student, teacher) modules to average."""
@@ -140,22 +224,8 @@ class PointINS(PointModel):
 
     def set_progress(self, progress: float) -> None:
         """Move every schedule to ``progress`` in [0, 1] of training."""
-        self.progress = min(max(progress, 0.0), 1.0)
+        super().set_progress(progress)
         self.semantic.set_progress(self.progress)
-
-    def before_train(self) -> None:
-        """Refuse a run whose teacher nobody averages (called by ``ModelHook``)."""
-        if not any(hasattr(hook, "averages_teacher") for hook in self.trainer.hooks):
-            raise UserError(
-                "config: model PointINS has a teacher that no hook averages; add "
-                'dict(type="EMATeacherHook") to hooks'
-            )
-
-    def before_step(self) -> None:
-        """Follow the optimizer's steps (called by ``ModelHook``)."""
-        scheduler = self.trainer.scheduler
-        total = self.trainer.cfg.scheduler.total_steps
-        self.set_progress(scheduler.last_epoch / max(total, 1))
 
     def forward(self, data_dict: dict, return_point: bool = False) -> dict:
         """Return the losses of a batch of views, or the teacher's tokens.
@@ -165,7 +235,7 @@ class PointINS(PointModel):
         ``dict(point=tokens)``, as Sonata's is.
         """
         if return_point:
-            return {"point": self._tokens(self.teacher, Point(data_dict))[0]}
+            return {"point": self._tokens(self.teacher, data_dict).point}
         if self.progress is None:
             raise UserError(
                 "model PointINS: its schedules do not move; add "
@@ -174,7 +244,7 @@ class PointINS(PointModel):
         return self._pretrain_step(data_dict)
 
     def _pretrain_step(self, data_dict: dict) -> dict[str, Tensor]:
-        grid_size = _scalar(data_dict["grid_size"])
+        grid_size = grid_size_of(data_dict["grid_size"])
         pitch = grid_size * self.token_stride
         # One draw from the global generator seeds all of the step's own randomness:
         # the same on CPU and GPU, and reproducible from the step's seed alone.
@@ -182,40 +252,50 @@ class PointINS(PointModel):
         generator = torch.Generator().manual_seed(seed)
 
         with torch.no_grad():
-            views = _view_points(data_dict, grid_size)
-            visible = ~self._mask_blocks(views, pitch, generator)
-            teacher, teacher_relative = self._tokens(self.teacher, Point(views), pitch)
-            teacher_outputs = self.semantic.teacher_outputs(self.teacher, teacher.feat)
-        student, relative = self._tokens(
-            self.student, Point(_select(views, visible)), pitch
-        )
+            views = self._views(data_dict, "global", grid_size)
+            teacher = self._tokens(self.teacher, views, pitch)
+            teacher_outputs = self.semantic.teacher_outputs(
+                self.teacher, teacher.point.feat
+            )
         num_clouds = len(views["offset"])
-        with torch.no_grad():
-            same_view, cross_view = self._match(student, teacher, visible)
+        student = same_view = cross_view = local_views = None
+        if self._uses_masked_view:
+            with torch.no_grad():
+                masking = self.draw_masking(views, pitch, generator)
+                masked = self._masked_views(views, masking)
+            student = self._tokens(self.student, masked, pitch)
+            with torch.no_grad():
+                same_view, cross_view = self._match(student, teacher, masking)
+        if self.semantic.uses_local_views:
+            local_views = self._local_views(data_dict, grid_size, pitch, teacher)
 
         output = self.semantic(
             self.student,
-            student.feat,
+            None if student is None else student.point.feat,
             teacher_outputs,
             same_view,
             cross_view,
             num_clouds,
+            local_views,
         )
         loss = output["semantic_loss"]
+        seen = (
+            (student.point.feat, same_view)
+            if student
+            else (local_views.feature, local_views.match)
+        )
         self.latest = {
-            "teacher_outputs": teacher_outputs,
-            "student_feature": student.feat.detach(),
-            "teacher_feature": teacher.feat,
-            "same_view": same_view,
+            "teacher_outputs": next(iter(teacher_outputs.values())),
+            "student_feature": seen[0].detach(),
+            "teacher_feature": teacher.point.feat,
+            "same_view": seen[1],
         }
         if self.offset_branch is not None:
             branch_output = self._branch_step(
                 data_dict,
                 views,
                 student,
-                relative,
                 teacher,
-                teacher_relative,
                 same_view,
                 cross_view,
                 pitch,
@@ -232,9 +312,7 @@ class PointINS(PointModel):
         data_dict,
         views,
         student,
-        relative,
         teacher,
-        teacher_relative,
         same_view,
         cross_view,
         pitch,
@@ -242,26 +320,27 @@ class PointINS(PointModel):
     ) -> dict[str, Tensor]:
         branch = self.offset_branch
         num_clouds = len(views["offset"])
+        tokens = teacher.point
         with torch.no_grad():
             inverse = inverse_linear(_view_affine(data_dict, views))
-            shift = self._offsets(self.teacher, teacher, teacher_relative)
-            shift = transform_vectors(inverse, shift, teacher.batch)
+            shift = self._offsets(self.teacher, teacher)
+            shift = transform_vectors(inverse, shift, tokens.batch)
             target = branch.targets(
-                teacher.origin_coord,
+                tokens.origin_coord,
                 shift,
-                teacher.offset,
-                teacher.batch,
-                teacher.feat,
+                tokens.offset,
+                tokens.batch,
+                tokens.feat,
                 pitch,
                 generator,
             )
-        prediction = self._offsets(self.student, student, relative)
-        prediction = transform_vectors(inverse, prediction, student.batch)
+        prediction = self._offsets(self.student, student)
+        prediction = transform_vectors(inverse, prediction, student.point.batch)
         output = branch(
             prediction,
-            student.origin_coord,
+            student.point.origin_coord,
             target,
-            teacher.origin_coord,
+            tokens.origin_coord,
             same_view,
             cross_view,
             num_clouds,
@@ -273,69 +352,151 @@ class PointINS(PointModel):
         self.latest.update(
             student_shift=prediction.detach(),
             teacher_shift=shift,
-            teacher_coord=teacher.origin_coord,
-            teacher_batch=teacher.batch,
+            teacher_coord=tokens.origin_coord,
+            teacher_batch=tokens.batch,
             target=target,
-            **_token_labels(data_dict, teacher),
+            **_token_labels(data_dict, tokens),
         )
         return output
 
-    def _tokens(
-        self, modules: nn.ModuleDict, point: Point, pitch: float = 1.0
-    ) -> tuple[Point, Tensor]:
-        return up_cast(modules["backbone"](point), self.up_cast_level, pitch)
+    def _views(self, data_dict: dict, kind: str, grid_size: float) -> dict[str, Any]:
+        """Return the global or local views of a batch as a backbone takes them."""
+        keys = ("coord", "origin_coord", "feat", "offset")
+        missing = [key for key in keys if f"{kind}_{key}" not in data_dict]
+        if missing:
+            raise UserError(
+                f"batch: {kind}_{missing[0]} is not there, which "
+                f"{type(self.semantic).__name__} needs; make {kind} views "
+                f"({kind}_view_num of the view generator) and collect their keys"
+            )
+        views = {key: data_dict[f"{kind}_{key}"] for key in keys}
+        views["grid_size"] = grid_size
+        if f"{kind}_grid_coord" in data_dict:  # sampled to one point a cell
+            return {**views, "grid_coord": data_dict[f"{kind}_grid_coord"]}
+        return self._with_grid(views)
 
-    def _offsets(self, modules: nn.ModuleDict, tokens: Point, relative: Tensor):
+    def _with_grid(self, views: dict[str, Any]) -> dict[str, Any]:
+        grid_coord = grid_coordinates(
+            views["coord"], views["offset"], views["grid_size"], self.shared_grid
+        )
+        return {**views, "grid_coord": grid_coord}
+
+    def _tokens(
+        self, modules: nn.ModuleDict, views: dict[str, Any], pitch: float = 1.0
+    ) -> Tokens:
+        point = Point(views)
+        if "mask" in point.keys() and "mask_token" in modules:
+            point["feat"] = modules["mask_token"](point.feat, point.pop("mask"))
+        return Tokens(
+            *backbone_tokens(
+                modules["backbone"], point, self.up_cast_level, pitch, self.token_pool
+            )
+        )
+
+    def _offsets(self, modules: nn.ModuleDict, tokens: Tokens) -> Tensor:
         """Return the offsets (N, 3) of tokens, metres, view frame."""
-        feature = tokens.feat
+        feature = tokens.point.feat
         if self.offset_branch.relative_position:
-            feature = torch.cat([feature, relative.to(feature.dtype)], dim=1)
+            feature = torch.cat([feature, tokens.relative.to(feature.dtype)], dim=1)
         return modules["offset_head"](feature) * self.offset_branch.unit
 
-    def _mask_blocks(self, views, pitch, generator) -> Tensor:
+    def draw_masking(
+        self,
+        views: dict[str, Any],
+        pitch: float,
+        generator: torch.Generator | None = None,
+    ) -> Masking:
+        """Draw what is hidden from the student: random only here, applied elsewhere.
+
+        Args:
+            views: ``coord`` (N, 3), ``grid_coord`` (N, 3) and ``offset`` of the global
+                views.
+            pitch: distance of neighbouring tokens, metres.
+            generator: CPU generator.
+        """
         size = linear_warmup(*self._schedule(self.mask_size))
         ratio = linear_warmup(*self._schedule(self.mask_ratio))
-        return block_mask(
-            views["grid_coord"],
-            views["offset"],
-            stride=self.token_stride,
-            edge=max(1, round(size / pitch)),
-            ratio=ratio,
-            generator=generator,
-        )
+        coord, offset = views["coord"], views["offset"]
+        if self.semantic.student_input == "visible":
+            mask = block_mask(
+                views["grid_coord"],
+                offset,
+                stride=self.token_stride,
+                edge=max(1, round(size / pitch)),
+                ratio=ratio,
+                generator=generator,
+            )
+            return Masking(mask)
+        mask = cube_mask(coord, offset, size, ratio, generator)
+        jitter = None
+        if self.mask_jitter:
+            noise = torch.randn(coord.shape, generator=generator).clamp_(-2, 2)
+            jitter = (noise * self.mask_jitter).to(coord) * mask[:, None]
+        return Masking(mask, jitter)
+
+    def _masked_views(self, views: dict[str, Any], masking: Masking) -> dict[str, Any]:
+        if self.semantic.student_input == "visible":
+            return _select(views, ~masking.mask)
+        masked = {**views, "mask": masking.mask}
+        if masking.jitter is None:
+            return masked
+        return self._with_grid({**masked, "coord": views["coord"] + masking.jitter})
 
     def _schedule(self, schedule):
         start, base, ratio = schedule
         return start, base, self.progress, ratio
 
     def _match(
-        self, student: Point, teacher: Point, visible: Tensor
-    ) -> tuple[Match, Match]:
+        self, student: Tokens, teacher: Tokens, masking: Masking
+    ) -> tuple[Match, Match | None]:
         """Match student tokens to teacher tokens of the same and of the other view."""
-        # Blocks are made of whole tokens, so a visible token is the teacher's token of
-        # any of its points.
-        same = torch.empty_like(student.batch)
-        same[input_to_token(student)] = input_to_token(teacher)[visible]
-        count = offset2bincount(teacher.offset)
-        starts = teacher.offset - count
-        swapped = torch.arange(len(count), device=count.device) ^ 1
-        order = torch.cat(
-            [
-                torch.arange(begin, begin + size, device=count.device)
-                for begin, size in zip(
-                    starts[swapped].tolist(), count[swapped].tolist(), strict=True
-                )
-            ]
+        student, teacher = student.point, teacher.point
+        clouds = torch.arange(len(teacher.offset), device=teacher.offset.device)
+
+        def nearest_in(searched):
+            return match_nearest(
+                student.origin_coord,
+                student.offset,
+                student.batch,
+                teacher,
+                searched,
+                self.match_max_r,
+            )
+
+        # Visible blocks are made of whole tokens, so that their tokens are the
+        # teacher's; a masked view has its own, as masked points are moved.
+        if self.semantic.student_input == "visible":
+            same = match_visible(student, teacher, ~masking.mask)
+        else:
+            same = nearest_in(clouds)
+        return same, nearest_in(clouds ^ 1) if self.num_global_view == 2 else None
+
+    def _local_views(self, data_dict, grid_size, pitch, teacher: Tokens) -> LocalViews:
+        """Return the student's local tokens, matched to the first global views."""
+        views = self._views(data_dict, "local", grid_size)
+        major = torch.arange(0, len(teacher.point.offset), self.num_global_view).to(
+            teacher.point.offset.device
         )
-        found, distance = nearest(
-            student.origin_coord.float(),
-            teacher.origin_coord[order].float(),
-            student.offset,
-            torch.cumsum(count[swapped], 0),
-        )
-        close = (found >= 0) & (distance < self.match_max_r)
-        cross = torch.where(close, order[found.clamp(min=0)], -1)
-        return _match(same, student.batch), _match(cross, student.batch)
+        num_clouds = len(views["offset"])
+        per_scene, rest = divmod(num_clouds, len(major))
+        if rest or not per_scene or per_scene != (self.num_local_view or per_scene):
+            raise UserError(
+                f"batch: {num_clouds} local views for {len(major)} scenes, expected "
+                f"{self.num_local_view or 'the same number'} for each; set "
+                "local_view_num of the view generator and num_local_view of the model "
+                "alike"
+            )
+        tokens = self._tokens(self.student, views, pitch).point
+        with torch.no_grad():
+            match = match_nearest(
+                tokens.origin_coord,
+                tokens.offset[per_scene - 1 :: per_scene],
+                tokens.batch,
+                teacher.point,
+                major,
+                self.match_max_r,
+            )
+        return LocalViews(tokens.feat, match, num_clouds)
 
     @torch.no_grad()
     def predict_offsets(self, data_dict: dict, branch: str = "teacher") -> dict:
@@ -351,73 +512,50 @@ class PointINS(PointModel):
             ``feat`` (N, C) the token features at the points. A point's centre is its
             token's: the shift is corrected by their distance.
         """
-        if self.offset_branch is None:
-            raise UserError(
-                "model PointINS has no offset branch, so that it predicts no offsets: "
-                "set offset_branch=dict(...) or remove the evaluator from hooks"
-            )
+        return self.encoder(branch).predict_offsets(data_dict)
+
+    def encoder(self, branch: str = "teacher") -> Encoder:
+        """Return the part of the model that others use; weights are shared."""
         modules = {"teacher": self.teacher, "student": self.student}[branch]
-        grid_size = data_dict.get("grid_size")
-        point = Point(
-            {
-                key: data_dict[key]
-                for key in ("coord", "feat", "offset", "grid_coord")
-                if key in data_dict
+        options: dict[str, Any] = {}
+        if self.offset_branch is not None:
+            options = {
+                "offset_head": modules["offset_head"],
+                "unit": self.offset_branch.unit,
+                "relative_position": self.offset_branch.relative_position,
             }
+        return Encoder(
+            modules["backbone"],
+            self.up_cast_level,
+            self.token_pool,
+            self.token_stride,
+            **options,
         )
-        if "grid_coord" not in point.keys():
-            if grid_size is None:
-                raise UserError(
-                    "batch: neither grid_coord nor grid_size is there; collect one"
-                )
-            point["grid_coord"] = grid_coordinates(
-                point.coord, point.offset, _scalar(grid_size)
-            )
-        size = 1.0 if grid_size is None else _scalar(grid_size)
-        if grid_size is None and self.offset_branch.relative_position:
-            raise UserError("batch: collect grid_size, the offset head needs its unit")
-        tokens, relative = self._tokens(modules, point, size * self.token_stride)
-        owner = input_to_token(tokens)
-        shift = self._offsets(modules, tokens, relative).float()
-        coord = data_dict["coord"].float()
-        centre = tokens.coord.float() + shift
-        return {
-            "coord": coord,
-            "shift": centre[owner] - coord,
-            "offset": data_dict["offset"],
-            "feat": tokens.feat[owner],
-        }
 
 
-def _up_cast_channels(backbone: dict, level: int) -> int:
-    channels = backbone.get("enc_channels")
-    if channels is None:
-        raise UserError(
-            "model PointINS: head_in_channels cannot be told from this backbone's "
-            "config; give the number of channels of its output"
-        )
-    return sum(channels[-level - 1 :])
+if HOST == "standalone":  # Pointcept has its own
+    MODELS.register_module("Sonata-v1m1", module=PointINS)
 
 
-def _scalar(value: Any) -> float:
-    """Return the one grid size of a batch, however it was collated."""
-    if isinstance(value, Tensor):
-        return float(value.reshape(-1)[0])
-    if isinstance(value, (list, tuple)):
-        return _scalar(value[0])
-    return float(value)
+def _objective(
+    semantic: dict | None, sonata: dict[str, Any], defaults: dict[str, Any]
+) -> tuple[dict, dict[str, Any]]:
+    """Return the objective's config and the defaults that go with it."""
+    known = set(inspect.signature(PointINS).parameters) - {"sonata"}
+    if semantic is None:
+        known |= SONATA_KEYWORDS
+    for name in sonata:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(f"config: PointINS has no option {name!r}{hint}")
+    if semantic is not None:
+        return semantic, defaults
+    return sonata_objective(sonata), TRUNK_DEFAULTS
 
 
-def _view_points(data_dict: dict, grid_size: float) -> dict[str, Any]:
-    coord, offset = data_dict["global_coord"], data_dict["global_offset"]
-    return {
-        "coord": coord,
-        "origin_coord": data_dict["global_origin_coord"],
-        "feat": data_dict["global_feat"],
-        "grid_coord": grid_coordinates(coord, offset, grid_size),
-        "offset": offset,
-        "grid_size": grid_size,
-    }
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _select(views: dict[str, Any], keep: Tensor) -> dict[str, Any]:
@@ -430,11 +568,6 @@ def _select(views: dict[str, Any], keep: Tensor) -> dict[str, Any]:
     batch = offset2batch(views["offset"])
     count = torch.bincount(batch[keep], minlength=len(views["offset"]))
     return {**selected, "offset": count.cumsum(0), "grid_size": views["grid_size"]}
-
-
-def _match(index: Tensor, batch: Tensor) -> Match:
-    student = torch.nonzero(index >= 0)[:, 0]
-    return Match(student=student, teacher=index[student], batch=batch[student])
 
 
 def _view_affine(data_dict: dict, views: dict[str, Any]) -> Tensor:

@@ -1,11 +1,16 @@
 """Tokens of a hierarchical backbone: up-casting, cells and block masks."""
 
+import itertools
 import math
+from typing import Any
 
 import torch
+import torch.nn as nn
 from torch import Tensor
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.host import Point, offset2batch
+from pointins_plugin.ops.segments import segment_mean
 
 
 def token_stride(strides: tuple[int, ...], up_cast_level: int) -> int:
@@ -22,13 +27,30 @@ def token_stride(strides: tuple[int, ...], up_cast_level: int) -> int:
     return math.prod(strides[: len(strides) - up_cast_level])
 
 
-def up_cast(point: Point, level: int, pitch: float = 1.0) -> tuple[Point, Tensor]:
+def up_cast_channels(backbone: dict, level: int) -> int:
+    """Return the channels of a backbone's features up-cast by ``level`` pools.
+
+    Raises:
+        UserError: the backbone's config does not tell.
+    """
+    channels = backbone.get("enc_channels") or backbone.get("channels")
+    if channels is None:
+        raise UserError(
+            "config: head_in_channels cannot be told from this backbone's config; give "
+            "the number of channels of its output"
+        )
+    return sum(channels[-level - 1 :])
+
+
+def up_cast(
+    point: Point, level: int | None, pitch: float = 1.0
+) -> tuple[Point, Tensor]:
     """Concatenate coarse features onto the tokens ``level`` pools below.
 
     Args:
         point: output of a traceable backbone, with ``pooling_parent`` and
             ``pooling_inverse`` chained to the input.
-        level: number of pools to undo.
+        level: number of pools to undo; None undoes all.
         pitch: unit of the returned vectors.
 
     Returns:
@@ -39,8 +61,10 @@ def up_cast(point: Point, level: int, pitch: float = 1.0) -> tuple[Point, Tensor
     Source: Sonata's up-cast; the relative positions are ours.
     """
     relative = []
-    for _ in range(level):
+    for _ in itertools.count() if level is None else range(level):
         if "pooling_parent" not in point.keys():
+            if level is None:
+                break
             raise ValueError(
                 "the backbone left no pooling_parent to up-cast to: set "
                 "traceable=True, and up_cast_level to at most its number of pools"
@@ -57,6 +81,90 @@ def up_cast(point: Point, level: int, pitch: float = 1.0) -> tuple[Point, Tensor
     return point, torch.cat(relative, dim=1) if relative else empty
 
 
+def pool_cells(point: Point, stride: int) -> Point:
+    """Average points into tokens of ``stride`` grid cells along an axis.
+
+    For backbones that return a feature for every point (sparse convolutions).
+
+    Args:
+        point: ``feat`` (N, C), ``coord`` (N, 3), ``grid_coord`` (N, 3) non-negative,
+            ``batch`` and ``offset``; ``origin_coord`` where it is known.
+        stride: cells of the input along a token; 1 changes nothing.
+
+    Returns:
+        The tokens, sorted by cloud, with ``pooling_parent`` and ``pooling_inverse``.
+    """
+    if stride == 1:
+        return point
+    return _pool(point, torch.div(point.grid_coord, stride, rounding_mode="floor"))
+
+
+def _pool(point: Point, cells: Tensor) -> Point:
+    keys, inverse = torch.unique(pack_cells(cells, point.batch), return_inverse=True)
+    tokens = {
+        key: segment_mean(point[key], inverse, len(keys))
+        for key in ("feat", "coord", "origin_coord")
+        if key in point.keys()
+    }
+    batch = keys >> 48
+    count = torch.bincount(batch, minlength=len(point.offset))
+    tokens["grid_coord"] = cells.new_empty(len(keys), 3).index_copy_(0, inverse, cells)
+    pooled = Point({**tokens, "batch": batch, "offset": torch.cumsum(count, 0)})
+    pooled["pooling_parent"] = point
+    pooled["pooling_inverse"] = inverse
+    return pooled
+
+
+def cell_tokens(
+    coord: Tensor, feat: Tensor, offset: Tensor, size: float
+) -> tuple[Point, Tensor]:
+    """Average points into tokens that are cubes of a given size.
+
+    Args:
+        coord: (N, 3) metres.
+        feat: (N, C).
+        offset: (B,) cumulative counts.
+        size: edge of a token, metres.
+
+    Returns:
+        The tokens (``coord``, ``feat``, ``offset``, ``batch``), sorted by cloud, and
+        (N,) the token of every point.
+    """
+    point = Point(coord=coord.float(), feat=feat, offset=offset)
+    point["grid_coord"] = grid_coordinates(point.coord, offset, size)
+    tokens = _pool(point, point.grid_coord)
+    return tokens, tokens.pooling_inverse
+
+
+def backbone_tokens(
+    backbone: nn.Module,
+    point: Point,
+    level: int,
+    pitch: float = 1.0,
+    pool: int = 1,
+) -> tuple[Point, Tensor]:
+    """Run a backbone and return its tokens, whatever kind of backbone it is.
+
+    Args:
+        backbone: returns a Point, or features (N, C) of the points it was given.
+        point: the input.
+        level, pitch: see ``up_cast``.
+        pool: see ``pool_cells``.
+
+    Returns:
+        The token-level Point and the vectors of ``up_cast``.
+    """
+    output = backbone(point)
+    if isinstance(output, Tensor):  # backbones older than Point return features
+        point["feat"] = output
+        output = point
+    tokens, relative = up_cast(output, level, pitch)
+    pooled = pool_cells(tokens, pool)
+    if pooled is not tokens:
+        relative = segment_mean(relative, pooled.pooling_inverse, len(pooled.coord))
+    return pooled, relative
+
+
 def input_to_token(point: Point) -> Tensor:
     """Return for every input point the token it belongs to, (N,) long.
 
@@ -69,18 +177,34 @@ def input_to_token(point: Point) -> Tensor:
     return index
 
 
-def grid_coordinates(coord: Tensor, offset: Tensor, grid_size: float) -> Tensor:
+def grid_coordinates(
+    coord: Tensor, offset: Tensor, grid_size: float, shared: bool = False
+) -> Tensor:
     """Return integer cells (N, 3) of a batch, each cloud starting at zero.
 
     Args:
         coord: (N, 3) metres.
         offset: (B,) cumulative counts.
         grid_size: side of a cell, metres.
+        shared: all clouds lie in one grid that starts at the lowest of them, as in
+            Pointcept's ``Point``.
     """
+    if shared:
+        low = coord.amin(0) if len(coord) else 0
+        return torch.floor((coord - low) / grid_size).long()
     batch = offset2batch(offset)
     low = coord.new_full((len(offset), 3), torch.inf)
     low.scatter_reduce_(0, batch[:, None].expand_as(coord), coord, "amin")
     return torch.floor((coord - low[batch]) / grid_size).long()
+
+
+def grid_size_of(value: Any) -> float:
+    """Return the one grid size of a batch, however it was collated."""
+    if isinstance(value, Tensor):
+        return float(value.reshape(-1)[0])
+    if isinstance(value, (list, tuple)):
+        return grid_size_of(value[0])
+    return float(value)
 
 
 def pack_cells(cells: Tensor, batch: Tensor) -> Tensor:
@@ -132,3 +256,34 @@ def block_mask(
     rank = rank - first[owner]
     num_masked = torch.minimum((count * ratio).long(), count - 1)
     return (rank < num_masked[owner])[block]
+
+
+def cube_mask(
+    coord: Tensor,
+    offset: Tensor,
+    size: float,
+    ratio: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mask a share of the cubes that the clouds of a batch are cut into.
+
+    Cubes are aligned to each cloud's lowest corner, not to tokens, and drawn from all
+    clouds together; all of a cloud may be masked: a token takes its points' place.
+
+    Args:
+        coord: (N, 3) metres.
+        offset: (B,) cumulative counts.
+        size: side of a cube, metres.
+        ratio: share of cubes to mask.
+        generator: CPU generator.
+
+    Returns:
+        (N,) bool, True where masked.
+
+    Source: Sonata (Pointcept ``Sonata-v1m1``), mask generation.
+    """
+    batch = offset2batch(offset)
+    cells = grid_coordinates(coord, offset, size)
+    keys, cube = torch.unique(pack_cells(cells, batch), return_inverse=True)
+    order = torch.randperm(len(keys), generator=generator).to(cube.device)
+    return (order < int(len(keys) * ratio))[cube]

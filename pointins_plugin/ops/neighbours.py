@@ -35,6 +35,39 @@ def nearest(
     return index, distance
 
 
+def pairs_within(
+    query: Tensor,
+    reference: Tensor,
+    query_offset: Tensor,
+    reference_offset: Tensor,
+    radius: float,
+    k: int,
+) -> Tensor:
+    """Pair every query point with its nearest reference points of the same cloud.
+
+    Args:
+        query: (M, 3); reference: (N, 3), metres.
+        query_offset, reference_offset: (B,) cumulative counts of the same clouds.
+        radius: pairs are closer than this, metres.
+        k: largest number of pairs of a query point, the nearest.
+
+    Returns:
+        (P, 2) long (query, reference), by query point, nearest first.
+    """
+    pairs = [torch.zeros(0, 2, dtype=torch.long, device=query.device)]
+    for rows, columns in zip(
+        _spans(query_offset), _spans(reference_offset), strict=True
+    ):
+        size = columns.stop - columns.start
+        found = _search(query[rows], reference[columns], min(k, size))
+        if found is not None:
+            index, distance = found
+            row, place = torch.nonzero(distance < radius).unbind(1)
+            first, second = row + rows.start, index[row, place] + columns.start
+            pairs.append(torch.stack([first, second], dim=1))
+    return torch.cat(pairs)
+
+
 def knn(coord: Tensor, k: int, offset: Tensor) -> Tensor:
     """Find the k nearest other points of every point within its cloud.
 

@@ -5,6 +5,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+_ROWS = 1 << 17  # points whose neighbourhoods are held at a time
+
 
 def smallest_axes(covariance: Tensor) -> Tensor:
     """Return the unit eigenvectors (N, 3) of the least eigenvalues of (N, 3, 3).
@@ -54,16 +56,29 @@ def neighbour_normals(coord: Tensor, neighbour: Tensor) -> Tensor:
     """
     if not len(coord):
         return torch.zeros_like(coord)
-    present = (neighbour >= 0).unsqueeze(-1)
-    vector = (coord[neighbour.clamp(min=0)] - coord[:, None]) * present
-    count = present.sum(1) + 1
+    vector = coord[neighbour.clamp(min=0)] - coord[:, None]
+    return _plane_normals(vector, neighbour >= 0)
+
+
+def _plane_normals(vector: Tensor, present: Tensor) -> Tensor:
+    """Return normals (N, 3) of planes through points and neighbours.
+
+    Args:
+        vector: (N, k, 3) from the points to the neighbours.
+        present: (N, k) bool.
+    """
+    vector = vector * present.unsqueeze(-1)
+    count = present.sum(1, keepdim=True) + 1
     mean = vector.sum(1) / count
     second = torch.einsum("nki,nkj->nij", vector, vector) / count[:, :, None]
     return smallest_axes(second - mean[:, :, None] * mean[:, None, :])
 
 
 def estimate_normals(
-    coord: np.ndarray, k: int = 16, toward: np.ndarray | None = None
+    coord: np.ndarray,
+    k: int = 16,
+    toward: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Estimate normals from the k nearest points.
 
@@ -71,21 +86,29 @@ def estimate_normals(
         coord: (N, 3) metres.
         k: neighbours of a point.
         toward: (3,) viewpoint that normals face; None faces them up.
+        rows: (M,) points whose normals are wanted, all if None; memory beyond that of
+            the k-d tree grows with them only.
 
     Returns:
-        (N, 3) float32 unit vectors.
+        (N, 3) or (M, 3) float32 unit vectors.
     """
     coord = np.asarray(coord, dtype=np.float32)
+    rows = np.arange(len(coord)) if rows is None else np.asarray(rows)
     if len(coord) < 3:
-        return np.tile(np.float32([0, 0, 1]), (len(coord), 1))
+        return np.tile(np.float32([0, 0, 1]), (len(rows), 1))
     k = min(k, len(coord) - 1)
-    _, neighbour = cKDTree(coord).query(coord, k=k + 1)
-    points = torch.from_numpy(coord)
-    normal = neighbour_normals(points, torch.from_numpy(neighbour[:, 1:])).numpy()
+    tree = cKDTree(coord)
+    normal = np.empty((len(rows), 3), np.float32)
+    for start in range(0, len(rows), _ROWS):
+        points = coord[rows[start : start + _ROWS]]
+        _, neighbour = tree.query(points, k=k + 1)
+        vector = torch.from_numpy(coord[neighbour[:, 1:]] - points[:, None])
+        present = torch.ones(vector.shape[:2], dtype=torch.bool)
+        normal[start : start + _ROWS] = _plane_normals(vector, present).numpy()
     if toward is None:
         flip = normal[:, 2] < 0
     else:
-        facing = np.asarray(toward, dtype=np.float32) - coord
+        facing = np.asarray(toward, dtype=np.float32) - coord[rows]
         flip = (normal * facing).sum(1) < 0
     normal[flip] *= -1
     return normal

@@ -24,6 +24,15 @@ def view_size(num_points: int, scale: tuple[float, float], max_size: int) -> int
     return min(max(size, 10), num_points)
 
 
+def one_ring(coord: np.ndarray, width: float, index: np.ndarray) -> np.ndarray:
+    """Return those of the indices (M,) whose points (M, 3) lie in one ring.
+
+    The ring, around the z axis, is drawn from those that hold points, each alike.
+    """
+    ring = (np.hypot(coord[:, 0], coord[:, 1]) / width).astype(np.int64)
+    return index[ring == np.random.choice(np.unique(ring))]
+
+
 def sample_views(
     coord: np.ndarray,
     global_view_num: int = 2,
@@ -33,6 +42,7 @@ def sample_views(
     max_size: int = 65536,
     center_height_scale: tuple[float, float] = (0, 1),
     shared_global_view: bool = False,
+    even_range: float | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Choose the points of global and local views (NumPy's global generator).
 
@@ -43,6 +53,9 @@ def sample_views(
         coord: (N, 3) metres.
         center_height_scale: range of the first centre's height over the scene's.
         shared_global_view: all global views show the same points.
+        even_range: width of rings around the z axis, metres, that centres are drawn
+            from alike; None draws them from the points alike. For LiDAR scans in the
+            sensor's frame, whose points crowd about the sensor.
         Others as in Pointcept's ``MultiViewGenerator``.
 
     Returns:
@@ -55,17 +68,22 @@ def sample_views(
     if not len(candidates):
         candidates = np.arange(len(coord))
 
-    def view(centre: int, scale: tuple[float, float]) -> np.ndarray:
+    def view(index: int, scale: tuple[float, float]) -> np.ndarray:
         size = view_size(len(coord), scale, max_size)
-        return nearest_points(coord, coord[centre], size)
+        return nearest_points(coord, coord[index], size)
 
-    major = view(np.random.choice(candidates), global_view_scale)
+    def centre(choice: np.ndarray) -> int:
+        if even_range is not None:
+            choice = one_ring(coord[choice], even_range, choice)
+        return np.random.choice(choice)
+
+    major = view(centre(candidates), global_view_scale)
     global_views = [major]
     for _ in range(global_view_num - 1):
         if shared_global_view:
             global_views.append(major.copy())
         else:
-            global_views.append(view(np.random.choice(major), global_view_scale))
+            global_views.append(view(centre(major), global_view_scale))
     local_views = []
     covered = np.zeros(len(coord), dtype=bool)
     for _ in range(local_view_num):
@@ -73,6 +91,6 @@ def sample_views(
         if not len(free):
             covered[:] = False
             free = major
-        local_views.append(view(np.random.choice(free), local_view_scale))
+        local_views.append(view(centre(free), local_view_scale))
         covered[local_views[-1]] = True
     return global_views, local_views

@@ -31,6 +31,8 @@ class TrackedMultiViewGenerator:
         view_keys: per-point entries of a view, from the scene or from the view's
             transforms; must hold ``coord`` and ``origin_coord``.
         static_view_keys: entries that transforms of a view may read.
+        even_range: for LiDAR scans in the sensor's frame: width of rings, metres,
+            that the centres of views are drawn from alike, near and far.
         Others as in ``MultiViewGenerator``.
     """
 
@@ -48,12 +50,18 @@ class TrackedMultiViewGenerator:
         shared_global_view: bool = False,
         view_keys=("coord", "origin_coord", "color", "normal"),
         static_view_keys=("name",),
+        even_range: float | None = None,
     ):
         if not {"coord", "origin_coord"} <= set(view_keys):
             raise UserError(
-                "config: TrackedMultiViewGenerator needs coord and origin_coord in "
+                f"config: {type(self).__name__} needs coord and origin_coord in "
                 'view_keys; make origin_coord by dict(type="Copy", '
                 'keys_dict={"coord": "origin_coord"}) before it'
+            )
+        if even_range is not None and not even_range > 0:
+            raise UserError(
+                f"config: {type(self).__name__} even_range={even_range}; give metres "
+                "above 0, or None"
             )
         self.sampling = {
             "global_view_num": global_view_num,
@@ -63,6 +71,7 @@ class TrackedMultiViewGenerator:
             "max_size": max_size,
             "center_height_scale": center_height_scale,
             "shared_global_view": shared_global_view,
+            "even_range": even_range,
         }
         self.shared = Compose(global_shared_transform)
         self.transforms = {
@@ -89,7 +98,7 @@ class TrackedMultiViewGenerator:
                     f"scene {scene}; move the Copy behind what samples points, or name "
                     "the key in index_valid_keys"
                 )
-        global_views, local_views = sample_views(coord, **self.sampling)
+        global_views, local_views = self.choose(coord)
         place = np.zeros(len(coord), dtype=np.int64)
         for index in global_views:
             place[index] = 1
@@ -112,6 +121,10 @@ class TrackedMultiViewGenerator:
             self._write(data_dict, "local", views, before)
         return data_dict
 
+    def choose(self, coord: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the points (indices) of each global and of each local view."""
+        return sample_views(coord, **self.sampling)
+
     def _take(self, data_dict: dict, index: np.ndarray) -> dict:
         view = {
             key: data_dict[key][index] for key in self.view_keys if key in data_dict
@@ -119,7 +132,7 @@ class TrackedMultiViewGenerator:
         for key in self.static_view_keys:
             if key in data_dict:
                 view[key] = data_dict[key]
-        view["index_valid_keys"] = list(self.view_keys)
+        view["index_valid_keys"] = [key for key in self.view_keys if key in view]
         return view
 
     def _write(

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from pointins_plugin.commands.fit_prior import find_scenes, run
+from pointins_plugin.datasets.streets import make_street
 from pointins_plugin.errors import UserError
-from pointins_plugin.priors import DirectionPrior, MagnitudePrior, build_prior
+from pointins_plugin.priors import (
+    DirectionPrior,
+    MagnitudePrior,
+    build_prior,
+    instance_offsets,
+)
 
 RADIUS = 0.15
 
@@ -139,3 +145,75 @@ def test_bad_data_is_told_and_nothing_written(root, damage, options, message):
         fit(root, "--source", "labels", *options)
     assert "\n" not in str(error.value)
     assert not (root.parent / "prior.json").exists()
+
+
+STREETS = """
+data = dict(
+    train=dict(
+        type="StreetsDataset",
+        num_scenes=3,
+        beams=32,
+        transform=[
+            dict(type="RangeCrop", near=2.0, far=20.0),
+            dict(type="GridSample", grid_size=0.1, mode="train"),
+        ],
+    ),
+)
+"""
+
+
+def fit_config(tmp_path, *options):
+    (tmp_path / "streets.py").write_text(STREETS)
+    out = tmp_path / "prior.json"
+    run(["--config", str(tmp_path / "streets.py"), "--out", str(out), *options])
+    return MagnitudePrior.load(out)
+
+
+def test_the_data_of_a_config_cropped_as_there(tmp_path):
+    prior = fit_config(tmp_path, "--source", "labels", "--max-scenes", "2")
+    assert prior.provenance["data"] == "streets/train"
+    assert prior.provenance["scenes"] == 2
+    lengths = []
+    for index in (0, 2):
+        street = make_street("train", index, beams=32)
+        distance = np.hypot(street["coord"][:, 0], street["coord"][:, 1])
+        kept = (distance >= 2) & (distance < 20)
+        offsets = instance_offsets(street["coord"][kept], street["instance"][kept])
+        lengths.append(np.linalg.norm(offsets, axis=1))
+    assert prior.provenance["count"] == sum(map(len, lengths))
+    assert prior.median == pytest.approx(np.median(np.concatenate(lengths)), rel=1e-2)
+
+
+def test_the_ground_outdoors_bends(tmp_path):
+    """Balls of .75 m over a valley: with its floor in, clusters are of floor."""
+    pytest.importorskip("sklearn.cluster", reason="needs scikit-learn")
+    rng = np.random.default_rng(0)
+    floor = rng.uniform(-20, 20, (8000, 2))
+    ball = rng.normal(size=(9, 300, 3))
+    ball /= np.linalg.norm(ball, axis=2, keepdims=True)
+    ball *= 0.75 * np.cbrt(rng.random((9, 300, 1)))
+    x, y = np.meshgrid([-12, 0, 12], [-12, 0, 12])
+    ball += np.stack([x, y, np.full((3, 3), 1.2)], -1).reshape(9, 1, 3)
+    coord = np.r_[np.c_[floor, np.zeros(8000)], ball.reshape(-1, 3)]
+    coord[:, 2] += 0.1 * coord[:, 0] + 0.004 * coord[:, 1] ** 2
+    folder = tmp_path / "data" / "train" / "valley"
+    folder.mkdir(parents=True)
+    np.save(folder / "coord.npy", coord.astype("float32"))
+    prior = MagnitudePrior.load(fit(tmp_path / "data", "--ground-height", "0.3"))
+    assert prior.median == pytest.approx(5 * MEDIAN, rel=0.1)
+    other = MagnitudePrior.load(fit(tmp_path / "data", "--plane-threshold", "0"))
+    assert other.median > 2 * prior.median
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "either DATA_ROOT or --config"),
+        (["a", "--config", "b"], "either DATA_ROOT or --config"),
+        (["a", "--ground-height", "-1"], "--ground-height must be above 0"),
+        (["--config", "pointins/none"], "none"),
+    ],
+)
+def test_what_is_asked_must_be_clear(tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
+        run([*words, "--out", str(tmp_path / "prior.json")])

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import types
 
 from pointins_plugin.host.standalone.events import EventStorage, MetricsWriter
 
@@ -63,3 +65,35 @@ def test_wandb_run_sees_every_value_on_its_axis(tmp_path):
         {"Epoch": 1, "train/loss": 3.0},
     ]
     assert run.finished
+
+
+def test_tensorboard_sees_every_value_where_it_is_installed(tmp_path, monkeypatch):
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder = folder
+            self.values = []
+            self.closed = False
+
+        def add_scalar(self, tag, value, step):
+            self.values.append((tag, value, step))
+
+        def close(self):
+            self.closed = True
+
+    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    writer = MetricsWriter(str(tmp_path))
+    board = writer._board
+    writer.add_scalar("train/loss", 3.0, 1)
+    writer.close()
+    assert writer.has_tensorboard
+    assert board.folder == str(tmp_path)
+    assert board.values == [("train/loss", 3.0, 1)]
+    assert board.closed
+    for name in ("tensorboardX", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    writer = MetricsWriter(str(tmp_path))
+    writer.add_scalar("train/loss", 3.0, 1)
+    writer.close()
+    assert not writer.has_tensorboard
+    assert len(lines(tmp_path)) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pointins_plugin.host as host
+from pointins_plugin.host.locate import REQUIRED, REQUIRED_ON_CUDA
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +68,7 @@ def test_a_host_that_cannot_be_used_is_one_line(variables, message):
 
 def test_broken_pointcept_is_left_alone_unless_asked_for(tmp_path):
     """A Pointcept whose requirements are installed, but whose import fails."""
-    for name in ("spconv", "torch_scatter", "timm", "tensorboardX", "wandb"):
+    for name in (*REQUIRED, *REQUIRED_ON_CUDA):
         (tmp_path / f"{name}.py").touch()
     (tmp_path / "pointcept").mkdir()
     (tmp_path / "pointcept" / "__init__.py").touch()
@@ -75,6 +76,11 @@ def test_broken_pointcept_is_left_alone_unless_asked_for(tmp_path):
     show = "from pointins_plugin.host import HOST; print(HOST)"
     done = run("-c", show, POINTINS_HOST="auto", PYTHONPATH=path)
     assert done.stdout.strip() == "standalone"
+    # what it would have needed to run on CPU is taken back
+    show = "import torch, pointins_plugin.host; print(torch.Tensor.cuda)"
+    done = run("-c", show, POINTINS_HOST="auto", PYTHONPATH=path)
+    assert done.stdout.startswith("<method 'cuda'")
+    show = "from pointins_plugin.host import HOST; print(HOST)"
     done = run("-c", show, POINTINS_HOST="pointcept", PYTHONPATH=path)
     assert done.returncode == 2
-    assert "its import failed (No module named 'pointcept.datasets')" in done.stderr
+    assert "its import failed (No module named 'pointcept." in done.stderr

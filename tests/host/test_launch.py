@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import comm, launch
+from pointins_plugin.host.standalone.signals import StopSignals, exit_code
 
 
 def _exchange(folder):
@@ -88,3 +90,28 @@ def test_torchrun_is_joined(monkeypatch, tmp_path):
     launch(lambda: seen.append(torch.distributed.is_initialized()), 8)
     assert seen == [True]
     assert not torch.distributed.is_initialized()
+
+
+def _waits_for_a_signal(folder):
+    with StopSignals() as stop:
+        open(os.path.join(folder, f"ready {comm.get_rank()}"), "w").close()
+        while stop.number is None:
+            time.sleep(0.01)
+    open(os.path.join(folder, f"{stop.number} {comm.get_rank()}"), "w").close()
+    comm.synchronize()
+    raise SystemExit(exit_code(stop.number))
+
+
+def test_a_signal_to_the_launcher_reaches_its_processes(tmp_path):
+    """And the launcher ends when they have, with the signal's exit code."""
+
+    def send():
+        while len(os.listdir(tmp_path)) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(SystemExit) as error:
+        launch(_waits_for_a_signal, 2, cfg=(str(tmp_path),))
+    assert error.value.code == 143
+    assert {"15 0", "15 1"} < set(os.listdir(tmp_path))

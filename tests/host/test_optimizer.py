@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
@@ -23,10 +24,10 @@ def net():
     return net
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "Muon_KIMI"])
 def test_one_group_without_keywords(net, kind):
     optimizer = build_optimizer({"type": kind, "lr": 0.5}, net)
-    assert type(optimizer).__name__ == kind
+    assert type(optimizer).__name__ == kind.replace("_", "")
     assert [len(g["params"]) for g in optimizer.param_groups] == [6]
 
 
@@ -61,6 +62,43 @@ def test_keyword_that_names_nothing_is_a_warning(net):
     warnings = [r.getMessage() for r in records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "*blok*: 0" in warnings[0]
+
+
+def test_muon_makes_updates_orthogonal_and_leaves_vectors_to_adamw():
+    """One step from zero: matrices move by .2 sqrt(max) U V^T, vectors by the sign."""
+    wide = nn.Linear(6, 3)
+    nn.init.zeros_(wide.weight)
+    nn.init.zeros_(wide.bias)
+    optimizer = build_optimizer({"type": "Muon_KIMI", "lr": 0.5}, wide)
+    torch.manual_seed(0)
+    wide.weight.grad, wide.bias.grad = torch.randn(3, 6), torch.tensor([2.0, -3, 0])
+    u, _, v = torch.linalg.svd(wide.weight.grad, full_matrices=False)
+    optimizer.step()
+    turned = u.T @ wide.weight.detach() @ v.T / (-0.5 * 0.2 * 6**0.5)
+    assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
+    assert (turned - turned.diagonal().diag()).abs().max() < 0.05
+    torch.testing.assert_close(wide.bias.detach(), torch.tensor([-0.5, 0.5, 0.0]))
+
+
+def test_muon_learns_with_kernels_decay_and_forced_groups():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.Flatten(), nn.Linear(8, 1))
+    groups = [{"keyword": "2.", "force_adamw": True, "weight_decay": 0.5}]
+    cfg = {"type": "Muon_KIMI", "lr": 0.02, "weight_decay": 0.0}
+    optimizer = build_optimizer(cfg, net, groups)
+    x = torch.randn(16, 2, 4)
+    y = x.sum((1, 2))
+    losses = []
+    for _ in range(60):
+        loss = (net(x)[:, 0] - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0]
+    states = [set(optimizer.state[p]) for p in net.parameters()]
+    adamw = {"step", "moment1", "moment2"}
+    assert states == [{"momentum_buffer"}, adamw, adamw, adamw]
 
 
 def test_unknown_option_is_refused(net):

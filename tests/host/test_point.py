@@ -4,11 +4,8 @@ import pytest
 import torch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host.standalone.modules import (
-    PointModule,
-    PointSequential,
-    SubMConv3d,
-)
+from pointins_plugin.host.standalone.convolutions import SubMConv3d
+from pointins_plugin.host.standalone.modules import PointModule, PointSequential
 from pointins_plugin.host.standalone.point import (
     Point,
     batch2offset,

@@ -12,8 +12,6 @@ from pointins_plugin.host.standalone.pt_v3m2 import (
     DropPath,
     GridPooling,
     PointTransformerV3,
-    SerializedAttention,
-    lay_out_patches,
 )
 from pointins_plugin.models.tokens import up_cast
 
@@ -99,85 +97,6 @@ def features(net, batch, seed=0):
     """Run a backbone with the pooled orders that a seed draws."""
     torch.manual_seed(seed)
     return net(dict(batch)).feat
-
-
-# Patches
-
-
-def test_padding_repeats_points_of_the_second_last_patch():
-    patches = lay_out_patches([7, 4], 4)
-    assert patches.pad.tolist() == [0, 1, 2, 3, 4, 5, 6, 3, 7, 8, 9, 10]
-    assert patches.unpad.tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
-    assert patches.num_full == 3
-    assert patches.short is None
-
-
-def test_shorter_clouds_come_last_as_masked_patches():
-    patches = lay_out_patches([2, 5, 0, 3], 4)
-    assert patches.pad.tolist() == [2, 3, 4, 5, 6, 3, 4, 5, 0, 1, 1, 7, 8, 9]
-    assert patches.num_full == 2
-    assert patches.short.tolist() == [[True, True, False], [True, True, True]]
-
-
-@pytest.mark.parametrize("counts", [[33, 16, 17, 31], [5, 40, 16, 1], [0, 20, 3]])
-def test_every_point_finds_its_slot_and_patches_do_not_mix_clouds(counts):
-    patches = lay_out_patches(counts, 16)
-    assert patches.pad[patches.unpad].tolist() == list(range(sum(counts)))
-    cloud = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    of_slot = cloud[patches.pad[: patches.num_full * 16]].view(-1, 16)
-    assert (of_slot == of_slot[:, :1]).all()
-
-
-# Attention
-
-
-def plain_attention(module, feat, order, size):
-    """Softmax attention on one cloud whose points are a multiple of the patch."""
-    heads = module.num_heads
-    qkv = module.qkv(feat)[order].view(-1, size, 3, heads, feat.shape[1] // heads)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)
-    weight = (query * module.scale @ key.transpose(-2, -1)).softmax(-1)
-    attended = (weight @ value).transpose(1, 2).reshape(len(feat), -1)
-    return module.proj(attended[order.argsort()])
-
-
-def serialized(batch, channels=8):
-    point = Point(batch)
-    point.serialization(order=("z", "z-trans"))
-    point.feat = torch.randn(len(point.coord), channels)
-    return point
-
-
-@pytest.mark.parametrize("qk_scale", [None, 0.3])
-def test_attention_equals_the_plain_formula(qk_scale):
-    torch.manual_seed(0)
-    module = SerializedAttention(
-        8, 2, 16, order_index=1, qk_scale=qk_scale, enable_flash=False
-    )
-    point = serialized(clouds(48))
-    expected = plain_attention(module, point.feat, point.serialized_order[1], 16)
-    torch.testing.assert_close(module(point).feat, expected)
-
-
-def test_short_clouds_attend_as_alone_with_flash():
-    torch.manual_seed(0)
-    module = SerializedAttention(
-        8, 2, 16, upcast_attention=False, upcast_softmax=False, enable_flash=True
-    )
-    point = serialized(clouds(5, 40, 16, 11))
-    parts = point.feat.split([5, 40, 16, 11])
-    order = point.serialized_order[0]
-    expected = plain_attention(module, parts[0], order[:5], 5)
-    together = module(point).feat
-    torch.testing.assert_close(together[:5], expected)
-    expected = plain_attention(module, parts[3], order[61:] - 61, 11)
-    torch.testing.assert_close(together[61:], expected)
-
-
-def test_patch_shrinks_to_the_smallest_cloud_without_flash():
-    module = SerializedAttention(8, 2, 16, enable_flash=False)
-    point = serialized(clouds(5, 40))
-    assert module._patches(point).size == 5
 
 
 # Pooling

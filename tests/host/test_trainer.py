@@ -19,6 +19,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
     TRAINERS,
     HookBase,
+    comm,
     default_config_parser,
     default_setup,
     launch,
@@ -33,13 +34,18 @@ def run(folder, **options):
     return trainer
 
 
-def losses(folder):
+def metric(folder, tag):
+    """Return the values of one scalar by step; of several at a step the last counts."""
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     values = {}
     for line in map(json.loads, lines):
-        if line["tag"] == "train_batch/loss":
+        if line["tag"] == tag:
             values[line["step"]] = line["value"]
     return values
+
+
+def losses(folder):
+    return metric(folder, "train_batch/loss")
 
 
 def assert_same_weights(a, b):
@@ -134,6 +140,121 @@ def interrupted(folder, epoch=2, **options):
     return folder / "run" / "model" / "model_last.pth"
 
 
+class StopAfter(HookBase):
+    """Interrupts after some batches, as Ctrl-C does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def after_step(self):
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
+class Signals(HookBase):
+    """Sends this process a signal at the nth occurrence of an event."""
+
+    def __init__(self, event, occurrence, number):
+        self.left = occurrence
+        self.number = number
+        setattr(self, event, self.count)
+
+    def count(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+SAVER = "hooks.6.save_every_steps"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gradient_accumulation_steps": 3}, {"batch_size": 3, "num_worker": 1}],
+    ids=str,
+)
+def test_resumed_within_an_epoch_equals_uninterrupted(tmp_path, options):
+    options = {SAVER: 1, **options}
+    whole = run(tmp_path / "a", **options)
+    cfg = default_setup(toy_run.configure(tmp_path / "b", **options))
+    assert cfg.hooks[6].type == "CheckpointSaver"
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    stop = StopAfter(len(trainer.train_loader) + 3)
+    stop.trainer = trainer
+    trainer.hooks.append(stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    last = tmp_path / "b" / "run" / "model" / "model_last.pth"
+    checkpoint = load_checkpoint(str(last))
+    assert checkpoint["epoch"] == 1
+    assert checkpoint["pointins"]["iteration"] == 3
+    resumed = run(tmp_path / "b", resume=True, weight=str(last), **options)
+    assert (resumed.start_epoch, resumed.start_iter) == (1, 3)
+    assert_same_weights(whole.model.state_dict(), resumed.model.state_dict())
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    # the means of the epoch cover its first steps too
+    means = [metric(tmp_path / name, "train/loss") for name in "ab"]
+    assert means[0] == pytest.approx(means[1])
+
+
+@pytest.mark.parametrize(
+    ("number", "event", "occurrence", "place"),
+    [
+        (signal.SIGTERM, "before_step", 6, (1, 2)),
+        (signal.SIGUSR1, "before_step", 6, (1, 2)),
+        # saved before the evaluation that follows, which may take longer than is left
+        (signal.SIGTERM, "before_step", 8, (1, 4)),
+        (signal.SIGTERM, "after_epoch", 2, (2, 0)),
+        (signal.SIGTERM, "after_epoch", 4, (4, 0)),
+    ],
+)
+def test_signal_finishes_the_step_and_saves(tmp_path, number, event, occurrence, place):
+    whole = run(tmp_path / "a")
+    cfg = default_setup(toy_run.configure(tmp_path / "b"))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    trainer.hooks.insert(0, Signals(event, occurrence, number))
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as error:
+        trainer.train()
+    assert error.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    last = tmp_path / "b" / "run" / "model" / "model_last.pth"
+    checkpoint = load_checkpoint(str(last))
+    assert (checkpoint["epoch"], checkpoint["pointins"]["iteration"]) == place
+    resumed = run(tmp_path / "b", resume=True, weight=str(last))
+    assert_same_weights(whole.model.state_dict(), resumed.model.state_dict())
+    for tag in ("train_batch/loss", "train/loss"):
+        assert metric(tmp_path / "a", tag) == metric(tmp_path / "b", tag)
+
+
+def test_signal_ends_a_run_that_saves_nothing(tmp_path):
+    cfg = default_setup(toy_run.configure(tmp_path, hooks=[]))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    trainer.hooks = [Signals("before_step", 6, signal.SIGTERM)]
+    with pytest.raises(SystemExit):
+        trainer.train()
+    assert trainer.epoch == 1
+
+
+def test_signal_to_one_process_of_two_stops_both(tmp_path):
+    """Both finish the same step; the launcher ends with the signal's exit code."""
+    with pytest.raises(SystemExit) as error:
+        launch(_second_rank_is_signalled, 2, cfg=(str(tmp_path),))
+    assert error.value.code == 128 + signal.SIGUSR1
+    last = tmp_path / "run" / "model" / "model_last.pth"
+    checkpoint = load_checkpoint(str(last))
+    assert (checkpoint["epoch"], checkpoint["pointins"]["iteration"]) == (1, 2)
+
+
+def _second_rank_is_signalled(folder):
+    cfg = default_setup(toy_run.configure(Path(folder)))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    if comm.get_rank() == 1:
+        trainer.hooks.insert(0, Signals("before_step", 6, signal.SIGUSR1))
+    trainer.train()
+
+
 def scheduler(kind, **options):
     return {"scheduler": {"_delete_": True, "type": kind, **options}}
 
@@ -143,6 +264,7 @@ def scheduler(kind, **options):
     [
         {},
         {"optimizer": {"_delete_": True, "type": "SGD", "lr": 0.1, "momentum": 0.9}},
+        {"optimizer": {"_delete_": True, "type": "Muon_KIMI", "lr": 0.1}},
         {"enable_amp": True},
         # 4 batches an epoch: two micro-batches are left over when the run stops
         {"gradient_accumulation_steps": 3},
@@ -245,10 +367,35 @@ def test_half_precision_of_a_gpu_becomes_bfloat16_on_cpu(tmp_path):
         pytest.skip("there is a GPU")
     trainer = run(tmp_path / "a", enable_amp=True, amp_dtype="float16")
     assert trainer.amp_dtype == torch.bfloat16
-    assert trainer.scaler is None
+    assert trainer.autocast().fast_dtype == torch.bfloat16
     assert losses(tmp_path / "a") != losses_of(run(tmp_path / "b"))
     with pytest.raises(UserError, match="amp_dtype='float8'"):
         run(tmp_path / "c", amp_dtype="float8")
+
+
+def test_mixed_precision_skips_what_is_not_finite(tmp_path):
+    """Weights and schedule stay; the scale, which the checkpoint holds, is halved."""
+
+    class Spoil(HookBase):
+        def before_step(self):
+            if self.trainer.comm_info["iter"] == 1:
+                self.before = self.trainer.model.student[0].weight.clone()
+                self.trainer.comm_info["input_dict"]["x"][0] = float("inf")
+
+        def after_step(self):
+            if self.trainer.comm_info["iter"] == 1:
+                after = self.trainer.model.student[0].weight
+                assert torch.equal(self.before, after)
+
+    cfg = default_setup(toy_run.configure(tmp_path, enable_amp=True))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    spoil = Spoil()
+    spoil.trainer = trainer
+    trainer.hooks.append(spoil)
+    trainer.train()
+    assert trainer.scheduler.last_epoch == 12
+    last = tmp_path / "run" / "model" / "model_last.pth"
+    assert load_checkpoint(str(last))["scaler"]["scale"] == 2.0**16 / 2**4
 
 
 def losses_of(trainer):

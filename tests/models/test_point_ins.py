@@ -1,30 +1,20 @@
 """The trunk: what it returns, what it refuses, and what leaves it unchanged."""
 
 import copy
-import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_scenes import BACKBONE, PRIOR, batch, scene
+
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import build_model
 from pointins_plugin.models.tokens import up_cast
 
-BACKBONE = {
-    "type": "PT-v3m2",
-    "in_channels": 6,
-    "order": ("z", "hilbert"),
-    "stride": (2, 2),
-    "enc_depths": (1, 1, 1),
-    "enc_channels": (16, 16, 32),
-    "enc_num_head": (2, 2, 4),
-    "enc_patch_size": (64, 64, 64),
-    "drop_path": 0.0,
-    "enable_flash": False,
-    "traceable": True,
-    "enc_mode": True,
-}
 SPATIAL = {
     "odr": {"type": "ODRLoss", "direction": "none"},
     "scr": {
@@ -38,7 +28,6 @@ SPATIAL = {
     },
 }
 PAPER = {"odr": {"type": "ODRLoss"}, "scr": {"type": "SCRLoss", "num_segments": 4}}
-PRIOR = {"type": "log_normal", "median": 0.2, "sigma": 0.5}
 
 
 def model(branch=SPATIAL, **options):
@@ -60,48 +49,6 @@ def model(branch=SPATIAL, **options):
         **options,
     }
     return build_model(config)
-
-
-def scene(seed):
-    """A floor and three boxes of points, 5 cm apart."""
-    generator = torch.Generator().manual_seed(seed)
-    side = torch.arange(20) * 0.05
-    floor = torch.cartesian_prod(side, side, torch.zeros(1))
-    block = torch.cartesian_prod(*[torch.arange(5) * 0.05] * 3)
-    corners = [[0.1, 0.1, 0.1], [0.6, 0.1, 0.1], [0.3, 0.6, 0.1]]
-    points = torch.cat([floor, *[block + torch.tensor(corner) for corner in corners]])
-    return points + 0.005 * torch.rand(points.shape, generator=generator)
-
-
-def batch(num_scenes=2, seed=0):
-    """Two views of each scene, turned by 90 and scaled, with their matrices."""
-    views, origins, affines = [], [], []
-    for index in range(num_scenes):
-        origin = scene(seed + index)
-        for view in range(2):
-            angle = math.pi / 2 * (view + index)
-            c, s = math.cos(angle), math.sin(angle)
-            linear = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]).double()
-            affine = torch.eye(4, dtype=torch.float64)
-            affine[:3, :3] = linear * (1 + 0.1 * view)
-            affine[:3, 3] = 1.0
-            moved = origin.double() @ affine[:3, :3].t() + affine[:3, 3]
-            views.append(moved.float())
-            origins.append(origin)
-            affines.append(affine)
-    coord = torch.cat(views)
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "global_coord": coord,
-        "global_origin_coord": torch.cat(origins),
-        "global_feat": torch.cat(
-            [coord, torch.rand(coord.shape, generator=generator)], 1
-        ),
-        "global_offset": torch.tensor([len(v) for v in views]).cumsum(0),
-        "global_affine": torch.stack(affines),
-        "grid_size": torch.tensor([0.05]),
-        "name": ["a"] * num_scenes,
-    }
 
 
 def step(net, data, progress=0.5, seed=0):

@@ -5,9 +5,11 @@ import torch
 
 from pointins_plugin.host import Point
 from pointins_plugin.models.tokens import (
+    backbone_tokens,
     block_mask,
     grid_coordinates,
     input_to_token,
+    pool_cells,
     token_stride,
     up_cast,
 )
@@ -118,3 +120,59 @@ def test_mask_follows_its_generator():
     ]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+class PerPoint(torch.nn.Module):
+    """A backbone that returns a feature for every point, as sparse U-Nets do."""
+
+    def forward(self, point):
+        return 2 * point["feat"]
+
+
+def flat_points():
+    """Four clouds of cells along x, of which the second and the last are empty."""
+    cells = torch.tensor([0, 1, 2, 5, 3, 0, 7, 6])
+    coord = torch.stack([cells * 0.1, 0.0 * cells, 0.0 * cells], 1)
+    return {
+        "coord": coord,
+        "origin_coord": coord + 1,
+        "feat": torch.arange(8.0)[:, None],
+        "grid_coord": torch.stack([cells, 0 * cells, 0 * cells], 1),
+        "offset": torch.tensor([5, 5, 8, 8]),
+    }
+
+
+def test_point_features_are_averaged_to_tokens():
+    tokens, relative = backbone_tokens(PerPoint(), Point(flat_points()), 0, pool=2)
+    assert tokens.grid_coord[:, 0].tolist() == [0, 1, 2, 0, 3]
+    assert tokens.batch.tolist() == [0, 0, 0, 2, 2]
+    assert tokens.offset.tolist() == [3, 3, 5, 5]
+    assert tokens.feat[:, 0].tolist() == [1.0, 12.0 / 2, 6.0, 10.0, 13.0]
+    torch.testing.assert_close(
+        tokens.coord[:, 0], torch.tensor([0.05, 0.25, 0.5, 0.0, 0.65])
+    )
+    torch.testing.assert_close(tokens.origin_coord, tokens.coord + 1)
+    assert input_to_token(tokens).tolist() == [0, 0, 1, 2, 1, 3, 4, 4]
+    assert relative.shape == (5, 0)
+
+
+def test_one_cell_a_token_changes_nothing():
+    point = Point(flat_points())
+    assert pool_cells(point, 1) is point
+    tokens, _ = backbone_tokens(PerPoint(), point, 0)
+    assert tokens.feat[:, 0].tolist() == [0.0, 2, 4, 6, 8, 10, 12, 14]
+    assert input_to_token(tokens).tolist() == list(range(8))
+
+
+def test_pooled_tokens_are_those_that_blocks_mask_as_a_whole():
+    cells = torch.randint(0, 40, (600, 3), generator=torch.Generator().manual_seed(0))
+    offset = torch.tensor([300, 600])
+    point = {"coord": cells * 0.1, "feat": cells.float(), "grid_coord": cells}
+    tokens, _ = backbone_tokens(PerPoint(), Point({**point, "offset": offset}), 0, 1, 4)
+    mask = block_mask(cells, offset, stride=4, edge=2, ratio=0.5)
+    masked = torch.zeros(len(tokens.coord)).index_add_(
+        0, input_to_token(tokens), mask.float()
+    )
+    count = torch.bincount(input_to_token(tokens))
+    assert ((masked == 0) | (masked == count)).all()
+    assert 0 < mask.sum() < 600

@@ -2,7 +2,7 @@
 
 import torch
 
-from pointins_plugin.ops.neighbours import knn, nearest
+from pointins_plugin.ops.neighbours import knn, nearest, pairs_within
 
 
 def points(n, seed):
@@ -52,3 +52,31 @@ def test_duplicates_are_neighbours_but_never_oneself():
     assert (found >= 0).all()
     assert (found != torch.arange(20)[:, None]).all()
     assert all(len(set(row)) == 6 for row in found.tolist())
+
+
+def test_pairs_within_equal_all_pairs():
+    query, reference = points(50, 0), points(80, 1)
+    q_offset, r_offset = torch.tensor([20, 20, 50]), torch.tensor([30, 60, 80])
+    found = pairs_within(query, reference, q_offset, r_offset, 0.25, 4)
+    exact = "donot_use_mm_for_euclid_dist"
+    full = torch.cdist(query, reference, compute_mode=exact)
+    full[:20, 30:] = torch.inf
+    full[20:, :60] = torch.inf
+    distance, index = full.topk(4, largest=False)
+    expected = [
+        (row, column)
+        for row in range(50)
+        for column, far in zip(index[row].tolist(), distance[row].tolist(), strict=True)
+        if far < 0.25
+    ]
+    assert [tuple(pair) for pair in found.tolist()] == expected
+    assert 20 < len(expected) < 200
+
+
+def test_pairs_of_few_points():
+    query, reference = torch.zeros(2, 3), torch.zeros(1, 3)
+    counts = torch.tensor([2]), torch.tensor([1])
+    found = pairs_within(query, reference, *counts, 0.1, 8)
+    assert found.tolist() == [[0, 0], [1, 0]]
+    found = pairs_within(query, reference[:0], counts[0], torch.tensor([0]), 0.1, 8)
+    assert found.shape == (0, 2)

@@ -142,6 +142,28 @@ def test_sizes_and_places_of_views():
     np.testing.assert_array_equal(*shared)
 
 
+def test_centres_even_over_range():
+    """Nine in ten points lie within a metre of the sensor; views do not."""
+    rng = np.random.default_rng(0)
+    distance = np.concatenate([rng.random(9000), rng.uniform(1, 20, 1000)])
+    angle = rng.uniform(0, 2 * np.pi, len(distance))
+    coord = np.stack([distance * np.cos(angle), distance * np.sin(angle), 0 * angle], 1)
+
+    def near(**options):
+        np.random.seed(0)
+        views = [
+            sample_views(coord, 2, (0.001, 0.001), 1, (0.001, 0.001), **options)
+            for _ in range(200)
+        ]
+        return np.mean([(distance[v[0][0]] < 1).mean() for v in views])
+
+    assert near() > 0.8
+    assert near(even_range=1.0) < 0.15
+    assert near(even_range=100.0) > 0.8
+    with pytest.raises(UserError, match="even_range=0"):
+        TrackedMultiViewGenerator(even_range=0)
+
+
 def test_missing_keys_are_named():
     with pytest.raises(UserError, match="origin_coord in view_keys"):
         TrackedMultiViewGenerator(view_keys=("coord", "color"))

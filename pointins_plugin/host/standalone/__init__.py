@@ -3,3 +3,27 @@
 Registry names, config keys, batch keys, folder layouts and state-dict names are those
 of Pointcept d74c646.
 """
+
+from . import (  # these register themselves
+    criteria,
+    nuscenes,
+    panoptic_tester,
+    point_group,
+    s3dis,
+    scannet,
+    segmentor,
+    semantic_kitti,
+    testers,
+)
+
+__all__ = [
+    "criteria",
+    "nuscenes",
+    "panoptic_tester",
+    "point_group",
+    "s3dis",
+    "scannet",
+    "segmentor",
+    "semantic_kitti",
+    "testers",
+]

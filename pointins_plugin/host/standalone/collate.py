@@ -15,6 +15,9 @@ def collate_fn(batch: Sequence) -> Any:
 
     Of dictionaries every entry is joined; entries whose name contains ``offset`` hold
     counts and become cumulative over the batch. Strings become a list.
+
+    Raises:
+        UserError: samples with different entries.
     """
     if not isinstance(batch, Sequence):
         raise TypeError(f"a batch is a sequence, not {type(batch).__name__}")
@@ -24,6 +27,12 @@ def collate_fn(batch: Sequence) -> Any:
     if isinstance(first, str):
         return list(batch)
     if isinstance(first, Mapping):
+        for sample in batch:
+            if lacking := first.keys() ^ sample.keys():
+                raise UserError(
+                    f"batch: some samples have {sorted(lacking)}, others do not; let "
+                    "every dataset collect the same keys"
+                )
         joined = {key: collate_fn([sample[key] for sample in batch]) for key in first}
         for key in joined:
             if "offset" in key:
@@ -47,12 +56,14 @@ def collate_fn(batch: Sequence) -> Any:
 def point_collate_fn(batch: Sequence, mix_prob: float = 0) -> Any:
     """Join samples; with probability ``mix_prob`` mix pairs of scenes into one (Mix3D).
 
-    Instances of the second scene of a pair are numbered after those of the first, and
-    where ``grid_size`` is known ``grid_coord`` is counted anew from the corner of the
-    mixed scene.
+    Instances of the second scene of a pair are numbered after those of the first (in
+    Pointcept the last of the one and the first of the other share a number), and where
+    ``grid_size`` is known ``grid_coord`` is counted anew from the corner of the mixed
+    scene.
 
     Raises:
-        UserError: the samples are views, whose matrices would not survive.
+        UserError: the samples are views, whose matrices would not survive, or have
+            different entries.
     """
     if not isinstance(batch[0], Mapping):
         raise TypeError("point_collate_fn joins dictionaries")

@@ -57,6 +57,16 @@ def all_reduce(value: torch.Tensor, average: bool = False) -> torch.Tensor:
     return total / get_world_size() if average else total
 
 
+def largest(value: int) -> int:
+    """Return the largest of the ranks' integers."""
+    if get_world_size() == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(value, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
+
+
 def reduce_dict(values: dict[str, torch.Tensor], average: bool = True) -> dict:
     """Sum or average scalar tensors over ranks, key by key in sorted order."""
     if get_world_size() == 1:

@@ -1,12 +1,10 @@
-"""Datasets in Pointcept's folder layouts."""
+"""Datasets of scenes as folders of arrays, and several datasets as one."""
 
 import os
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from pointins_plugin.errors import UserError
@@ -34,7 +32,9 @@ class DefaultDataset(Dataset):
         data_root: folder of the splits.
         transform: transforms of a training sample.
         test_mode: return whole scenes with the fragments of ``test_cfg``.
-        test_cfg: ``voxelize``, ``crop``, ``post_transform`` and ``aug_transform``.
+        test_cfg: ``voxelize`` and ``crop``, transforms that cut a scene into
+            fragments, or None; ``post_transform``, transforms of a fragment; and
+            ``aug_transform``, for each augmentation its transforms.
         cache: keep the arrays of scenes in memory (in each worker).
         ignore_index: label of points that do not count.
         loop: times the split is repeated in an epoch.
@@ -43,7 +43,7 @@ class DefaultDataset(Dataset):
         UserError: no folder, no scene in it, or a scene (when read) that is unusable.
     """
 
-    VALID_ASSETS = (
+    VALID_ASSETS = [
         "coord",
         "color",
         "normal",
@@ -51,7 +51,7 @@ class DefaultDataset(Dataset):
         "segment",
         "instance",
         "pose",
-    )
+    ]
 
     def __init__(
         self,
@@ -72,14 +72,15 @@ class DefaultDataset(Dataset):
         self.ignore_index = ignore_index
         self.loop = 1 if test_mode else loop
         self.test_mode = test_mode
-        self.test_cfg = test_cfg
+        self.test_cfg = test_cfg if test_mode else None
         if test_mode:
             cfg = test_cfg or {}
             voxelize, crop = cfg.get("voxelize"), cfg.get("crop")
             self.test_voxelize = TRANSFORMS.build(voxelize) if voxelize else None
             self.test_crop = TRANSFORMS.build(crop) if crop else None
             self.post_transform = Compose(cfg.get("post_transform"))
-            self.aug_transform = [Compose(t) for t in cfg.get("aug_transform", [[]])]
+            augmentations = cfg.get("aug_transform") or [[]]
+            self.aug_transform = [Compose(entry) for entry in augmentations]
         self._scenes: dict[str, dict] = {}
         self.data_list = self.get_data_list()
         get_root_logger().info(
@@ -152,12 +153,25 @@ class DefaultDataset(Dataset):
         return self.transform(self.get_data(idx))
 
     def prepare_test_data(self, idx: int) -> dict[str, Any]:
-        """Return a whole scene and its fragments, each augmentation's after another."""
+        """Return a whole scene and its fragments, each augmentation's after another.
+
+        Returns:
+            ``segment``, ``name``, ``fragment_list`` and, where the transforms keep the
+            labels before sampling, ``origin_segment`` and ``inverse``.
+
+        Raises:
+            UserError: ``origin_segment`` without ``inverse``; or as ``get_data``.
+        """
         data_dict = self.transform(self.get_data(idx))
         result = {"segment": data_dict.pop("segment"), "name": data_dict.pop("name")}
-        for key in ("origin_segment", "inverse"):
-            if key in data_dict:
-                result[key] = data_dict.pop(key)
+        if "origin_segment" in data_dict:
+            if "inverse" not in data_dict:
+                raise UserError(
+                    "config: origin_segment is kept, but not which sample stands for "
+                    "each point: set return_inverse=True in GridSample"
+                )
+            result["origin_segment"] = data_dict.pop("origin_segment")
+            result["inverse"] = data_dict.pop("inverse")
         fragments = []
         for augment in self.aug_transform:
             scene = augment(deepcopy(data_dict))
@@ -181,116 +195,36 @@ class DefaultDataset(Dataset):
 
 
 @DATASETS.register_module()
-class ScanNetDataset(DefaultDataset):
-    """ScanNet v2 as Pointcept preprocesses it: ``segment20.npy`` holds the classes.
+class ConcatDataset(Dataset):
+    """Several datasets one after another.
 
     Args:
-        lr_file: text file of the training scenes of a limited-scenes split; they
-            take the place of ``split``.
-        la_file: limited annotations, saved by torch: for each scene the points whose
-            labels may be used. The others get ``ignore_index``, and ``sampled_index``
-            keeps the labelled points through sampling.
-        **kwargs: as in ``DefaultDataset``.
-
-    Raises:
-        UserError: such a file is missing or damaged, or lacks a scene.
+        datasets: their configs.
+        loop: times the whole is repeated in an epoch.
     """
-
-    segment_asset = "segment20"
-    VALID_ASSETS = ("coord", "color", "normal", segment_asset, "instance")
-
-    def __init__(
-        self, lr_file: str | None = None, la_file: str | None = None, **kwargs
-    ):
-        self.lr = _read_names(lr_file) if lr_file else None
-        self.la = _read_annotations(la_file) if la_file else None
-        super().__init__(**kwargs)
-
-    def hint(self) -> str:
-        return (
-            "get ScanNet v2 (scan-net.org), preprocess it with Pointcept's "
-            "pointcept/datasets/preprocessing/scannet and link it there, or try "
-            "-c pointins/demo-pretrain, which needs no data"
-        )
-
-    def get_data_list(self) -> list[str]:
-        if self.lr is None:
-            return super().get_data_list()
-        scenes = [os.path.join(self.data_root, "train", name) for name in self.lr]
-        for scene in scenes:
-            if not os.path.isdir(scene):
-                raise UserError(f"data folder {scene} does not exist; {self.hint()}")
-        return scenes
-
-    def convert(self, scene: dict[str, Any]) -> dict[str, Any]:
-        if self.segment_asset in scene:
-            scene["segment"] = scene.pop(self.segment_asset)
-        return super().convert(scene)
-
-    def get_data(self, idx: int) -> dict[str, Any]:
-        data_dict = super().get_data(idx)
-        if self.la is not None:
-            name = data_dict["name"]
-            if name not in self.la:
-                raise UserError(f"scene {name} is not in the la_file")
-            labelled = np.asarray(self.la[name], dtype=np.int64)
-            unlabelled = np.ones(len(data_dict["coord"]), dtype=bool)
-            unlabelled[labelled] = False
-            data_dict["segment"][unlabelled] = self.ignore_index
-            data_dict["sampled_index"] = labelled
-        return data_dict
-
-
-@DATASETS.register_module()
-class ScanNet200Dataset(ScanNetDataset):
-    """ScanNet with the labels of the 200 classes."""
-
-    segment_asset = "segment200"
-    VALID_ASSETS = ("coord", "color", "normal", segment_asset, "instance")
-
-
-def _read_names(file: str) -> list[str]:
-    try:
-        names = Path(file).read_text(encoding="utf-8").split()
-    except (OSError, ValueError) as error:
-        raise UserError(f"lr_file {file} cannot be read ({error})") from None
-    if not names:
-        raise UserError(f"lr_file {file} names no scene")
-    return names
-
-
-def _read_annotations(file: str) -> dict[str, Any]:
-    rebuild = np.empty(0).__reduce__()[0]
-    arrays = [
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.int64)),
-        type(np.dtype(np.int32)),
-        rebuild,
-        # the name in files that NumPy 1 wrote
-        (rebuild, "numpy.core.multiarray._reconstruct"),
-    ]
-    try:
-        with torch.serialization.safe_globals(arrays):
-            return dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch names damage by many exceptions
-        reason = str(error).splitlines()[0]
-        raise UserError(f"la_file {file} cannot be read ({reason})") from None
-
-
-@DATASETS.register_module()
-class ConcatDataset(Dataset):
-    """Several datasets one after another."""
 
     def __init__(self, datasets: list[dict], loop: int = 1):
         super().__init__()
         self.datasets = [build_dataset(entry) for entry in datasets]
         self.loop = loop
-        self.data_list = [
+        self.data_list = self.get_data_list()
+        get_root_logger().info(
+            f"ConcatDataset: {len(self.data_list)} scenes x {loop} in "
+            f"{len(self.datasets)} datasets"
+        )
+
+    def get_data_list(self) -> list[tuple[int, int]]:
+        """Return which dataset, and which of its samples, for every sample."""
+        return [
             (which, index)
             for which, dataset in enumerate(self.datasets)
             for index in range(len(dataset))
         ]
+
+    def get_data(self, idx: int) -> dict[str, Any]:
+        """Return a sample of the dataset it comes from."""
+        which, index = self.data_list[idx % len(self.data_list)]
+        return self.datasets[which][index]
 
     def get_data_name(self, idx: int) -> str:
         """Return the name of a scene."""
@@ -298,8 +232,7 @@ class ConcatDataset(Dataset):
         return self.datasets[which].get_data_name(index)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        which, index = self.data_list[idx % len(self.data_list)]
-        return self.datasets[which][index]
+        return self.get_data(idx)
 
     def __len__(self) -> int:
         return len(self.data_list) * self.loop

@@ -113,7 +113,10 @@ def default_setup(cfg: Config) -> Config:
         total = cfg.get(key)
         if total is not None and total % world_size:
             raise UserError(
-                f"config: {key}={total} does not divide among {world_size} processes"
+                f"config: {key}={total} is shared by {world_size} processes, of which "
+                f"it must be a multiple: set {key}="
+                f"{-(-total // world_size) * world_size}, or another number of "
+                "processes (-g)"
             )
         cfg[f"{key}_per_gpu"] = 1 if total is None else total // world_size
     if cfg.get("num_threads"):

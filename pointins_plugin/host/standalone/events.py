@@ -71,6 +71,19 @@ class EventStorage:
         """Return all scalars."""
         return self._histories
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return last value, sum and count of every scalar."""
+        return {
+            name: [history.val, history.total, history.count]
+            for name, history in self._histories.items()
+        }
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Take back what ``state_dict`` returned."""
+        for name, (val, total, count) in state.items():
+            history = self._histories.setdefault(name, History())
+            history.val, history.total, history.count = val, total, int(count)
+
     def reset_histories(self) -> None:
         """Forget the values of all scalars."""
         for history in self._histories.values():
@@ -102,6 +115,7 @@ class MetricsWriter:
             _drop_cut_line(path)
         self._file: IO[str] = open(path, "a" if resume else "w", encoding="utf-8")
         self._board = _tensorboard(folder) if tensorboard else None
+        self.has_tensorboard = self._board is not None
         self._wandb = wandb_run
 
     def add_scalar(self, tag: str, value: float, step: int | None = None) -> None:

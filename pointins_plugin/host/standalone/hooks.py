@@ -93,6 +93,10 @@ class ModelHook(HookBase):
         getattr(model, event)()
 
 
+# scalars of IterationTimer
+TIMERS = ("data_time", "batch_time")
+
+
 @HOOKS.register_module()
 class IterationTimer(HookBase):
     """Time data and steps, and estimate what is left.
@@ -106,8 +110,8 @@ class IterationTimer(HookBase):
 
     def before_train(self) -> None:
         trainer = self.trainer
-        left = trainer.max_epoch - trainer.start_epoch
-        self._left = left * len(trainer.train_loader)
+        steps = trainer.max_epoch * len(trainer.train_loader)
+        self._left = steps - trainer.start_step
         self._step = 0
         self._timed = 0
         self._total = 0.0
@@ -159,8 +163,14 @@ class InformationWriter(HookBase):
         self.log_interval = log_interval
 
     def before_train(self) -> None:
-        self._step = self.trainer.start_epoch * len(self.trainer.train_loader)
+        self._step = self.trainer.start_step
         self.trainer.comm_info.setdefault("iter_info", "")
+        # a run resumed after the last step of an epoch has only its means to tell
+        self._names = [
+            name
+            for name, history in self.trainer.storage.histories().items()
+            if history.count and name not in TIMERS
+        ]
 
     def after_step(self) -> None:
         trainer = self.trainer
@@ -169,6 +179,7 @@ class InformationWriter(HookBase):
             name: value.item() if isinstance(value, torch.Tensor) else float(value)
             for name, value in trainer.comm_info["model_output_dict"].items()
         }
+        self._names = list(output)
         rate = trainer.optimizer.param_groups[0]["lr"]
         trainer.storage.put_scalars(**output)
         if trainer.writer is not None:
@@ -182,8 +193,7 @@ class InformationWriter(HookBase):
 
     def after_epoch(self) -> None:
         trainer = self.trainer
-        names = trainer.comm_info.get("model_output_dict", {})
-        means = {name: trainer.storage.history(name).avg for name in names}
+        means = {name: trainer.storage.history(name).avg for name in self._names}
         parts = [f"{name}: {value:.4f}" for name, value in means.items()]
         trainer.logger.info(
             " ".join([f"Train result of epoch {trainer.epoch + 1}:", *parts])
@@ -229,21 +239,55 @@ class WeightDecaySchedular(HookBase):  # the spelling is Pointcept's
 class CheckpointSaver(HookBase):
     """Save ``model/model_last.pth`` after every epoch, and the best by evaluation.
 
+    When a signal stops the run (SIGTERM, SIGUSR1: a scheduler's warnings), the step
+    that it finishes is saved too, so that ``-r true`` goes on with the next one.
+
     Args:
         save_freq: also keep ``epoch_K.pth`` every so many epochs; None keeps none.
+        save_every_steps: also save within an epoch, every so many batches; None does
+            not.
     """
 
-    def __init__(self, save_freq: int | None = None):
+    def __init__(
+        self, save_freq: int | None = None, save_every_steps: int | None = None
+    ):
+        if save_every_steps is not None and save_every_steps < 1:
+            raise UserError(
+                f"config: CheckpointSaver save_every_steps={save_every_steps} is no "
+                "positive integer"
+            )
         self.save_freq = save_freq
+        self.save_every_steps = save_every_steps
+
+    def after_step(self) -> None:
+        trainer = self.trainer
+        done = trainer.comm_info["iter"] + 1
+        due = self.save_every_steps and done % self.save_every_steps == 0
+        # after the last step of an epoch comes its evaluation, and then after_epoch
+        due = due and done < len(trainer.train_loader)
+        if (due or trainer.stopping) and comm.is_main_process():
+            path = self._save(trainer.epoch)
+            trainer.logger.info(
+                f"Saved {path} in epoch {trainer.epoch + 1} after step {done}"
+            )
 
     def after_epoch(self) -> None:
         if not comm.is_main_process():
             return
         trainer = self.trainer
         is_best = self._compare()
-        folder = os.path.join(trainer.cfg.save_path, "model")
-        path = os.path.join(folder, "model_last.pth")
         epoch = trainer.epoch + 1
+        path = self._save(epoch)
+        trainer.logger.info(f"Saved {path} after epoch {epoch}")
+        folder = os.path.dirname(path)
+        if is_best:
+            copy_checkpoint(path, os.path.join(folder, "model_best.pth"))
+        if self.save_freq and epoch % self.save_freq == 0:
+            copy_checkpoint(path, os.path.join(folder, f"epoch_{epoch}.pth"))
+
+    def _save(self, epoch: int) -> str:
+        trainer = self.trainer
+        path = os.path.join(trainer.cfg.save_path, "model", "model_last.pth")
         state = {
             "epoch": epoch,
             "state_dict": trainer.model.state_dict(),
@@ -254,11 +298,7 @@ class CheckpointSaver(HookBase):
             "pointins": trainer.progress(),
         }
         save_checkpoint(state, path)
-        trainer.logger.info(f"Saved {path} after epoch {epoch}")
-        if is_best:
-            copy_checkpoint(path, os.path.join(folder, "model_best.pth"))
-        if self.save_freq and epoch % self.save_freq == 0:
-            copy_checkpoint(path, os.path.join(folder, f"epoch_{epoch}.pth"))
+        return path
 
     def _compare(self) -> bool:
         trainer = self.trainer
@@ -374,7 +414,8 @@ class CheckpointLoader(HookBase):
                 f"({type(error).__name__}: {str(error).splitlines()[0]}); start anew "
                 "with -r false"
             ) from None
-        trainer.logger.info(f"Resuming after epoch {trainer.start_epoch}")
+        steps = f", step {trainer.start_iter}" if trainer.start_iter else ""
+        trainer.logger.info(f"Resuming after epoch {trainer.start_epoch}{steps}")
 
 
 def _some(keys: list[str], most: int = 20) -> str:

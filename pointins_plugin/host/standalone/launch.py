@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 from pointins_plugin.errors import UserError
 
 from . import comm
+from .signals import STOP_CODES, StopSignals, exit_code
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 
@@ -37,6 +38,7 @@ def launch(
     Raises:
         UserError: more processes than GPUs, no address for several machines, what a
             process raised as such, or one that was killed.
+        SystemExit: a signal stopped the run; its processes are sent it too.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -65,13 +67,23 @@ def launch(
     messages = mp.get_context("spawn").SimpleQueue()
     threads = max(1, (os.cpu_count() or 1) // num_gpus_per_machine)
     arguments = (messages, threads, first, world_size, dist_url, timeout, main_func)
+    context = mp.spawn(
+        _spawned, nprocs=num_gpus_per_machine, args=(*arguments, cfg), join=False
+    )
+    stop = StopSignals(forward=context.pids())
     try:
-        mp.spawn(_spawned, nprocs=num_gpus_per_machine, args=(*arguments, cfg))
+        with stop:
+            while not context.join():
+                pass
     except mp.ProcessRaisedException:
         raise
     except mp.ProcessExitedException as error:
         if not messages.empty():
             raise UserError(messages.get()) from None
+        if stop.number is not None:
+            raise SystemExit(exit_code(stop.number)) from None
+        if error.exit_code in STOP_CODES:
+            raise SystemExit(error.exit_code) from None
         raise UserError(
             f"process {error.error_index} of {num_gpus_per_machine} ended with "
             f"{error.signal_name or f'exit code {error.exit_code}'}; if it was killed "

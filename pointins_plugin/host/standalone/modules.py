@@ -5,8 +5,6 @@ from typing import Any
 
 import torch.nn as nn
 
-from pointins_plugin.ops.sparse_conv import sparse_conv
-
 from .hooks import HookBase
 from .point import Point
 
@@ -50,37 +48,4 @@ class PointSequential(PointModule):
                 point = module(point)
             else:
                 point.feat = module(point.feat)
-        return point
-
-
-class SubMConv3d(PointModule):
-    """Submanifold 3-D convolution, with spconv's weight layout and names.
-
-    Args:
-        in_channels, out_channels, kernel_size, bias: as in spconv.
-        indice_key: layers of one key share the neighbour map of a Point.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        bias: bool = True,
-        indice_key: str | None = None,
-    ):
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.indice_key = indice_key
-        edge = (kernel_size,) * 3
-        weight = nn.Conv3d(in_channels, out_channels, kernel_size, bias=bias)
-        self.weight = nn.Parameter(
-            weight.weight.detach().permute(0, 2, 3, 4, 1).contiguous()
-        )
-        assert self.weight.shape == (out_channels, *edge, in_channels)
-        self.bias = nn.Parameter(weight.bias.detach().clone()) if bias else None
-
-    def forward(self, point: Point) -> Point:
-        pairs = point.submanifold(self.kernel_size, self.indice_key)
-        point.feat = sparse_conv(point.feat, self.weight, self.bias, pairs)
         return point

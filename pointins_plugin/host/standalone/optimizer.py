@@ -6,12 +6,14 @@ import torch
 import torch.nn as nn
 
 from .logger import get_root_logger
+from .muon import MuonKIMI
 from .registry import OPTIMIZERS
 
+OPTIMIZERS.register_module("Muon_KIMI", module=MuonKIMI)
 for _optimizer in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
     OPTIMIZERS.register_module(module=_optimizer)
 
-_GROUP_OPTIONS = ("lr", "momentum", "weight_decay")
+_GROUP_OPTIONS = ("lr", "momentum", "weight_decay", "force_adamw")
 
 
 def build_optimizer(
@@ -23,8 +25,9 @@ def build_optimizer(
         cfg: type and options, e.g. ``dict(type="AdamW", lr=.004)``.
         model: frozen parameters are left out when groups are given.
         param_dicts: each entry's ``keyword`` selects the parameters whose name
-            contains it (the first entry wins); ``lr``, ``momentum`` and
-            ``weight_decay`` hold for its group. The rest is the first group.
+            contains it (the first entry wins); ``lr``, ``momentum``,
+            ``weight_decay`` and ``force_adamw`` hold for its group. The rest is the
+            first group.
     """
     cfg = copy.deepcopy(dict(cfg))
     if not param_dicts:

@@ -7,7 +7,13 @@ from addict import Dict
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.ops.sparse_conv import NeighbourMap, submanifold_map
+from pointins_plugin.ops.sparse_conv import (
+    NeighbourMap,
+    Size,
+    conv_shape,
+    strided_map,
+    submanifold_map,
+)
 
 from .serialization import encode
 
@@ -97,8 +103,9 @@ class Point(Dict):
         if "sparse_shape" not in self:
             self["sparse_shape"] = (self.grid_coord.max(dim=0).values + pad).tolist()
 
-    def submanifold(self, kernel_size: int, indice_key: str | None) -> NeighbourMap:
+    def submanifold(self, kernel_size: Size, indice_key: str | None) -> NeighbourMap:
         """Return the neighbour map of a kernel, built once for each key."""
+        self._ensure_grid()
         key = f"pairs_{indice_key}_{kernel_size}"
         if indice_key is None or key not in self:
             pairs = submanifold_map(self.grid_coord, self.batch, kernel_size)
@@ -106,6 +113,51 @@ class Point(Dict):
                 return pairs
             self[key] = pairs
         return self[key]
+
+    def strided(
+        self, kernel_size: Size, stride: Size, padding: Size, indice_key: str | None
+    ) -> tuple["Point", NeighbourMap]:
+        """Return the coarser Point of a strided convolution and the map to it.
+
+        With an ``indice_key`` the coarser Point is linked to this one.
+        """
+        self.sparsify()
+        shape = self.sparse_shape
+        pairs, grid, batch = strided_map(
+            self.grid_coord, self.batch, kernel_size, stride, padding, shape
+        )
+        shape = conv_shape(shape, kernel_size, stride, padding)
+        coarse = self.coarsened(grid, batch, shape)
+        coarse.link(self, indice_key, pairs)
+        return coarse, pairs
+
+    def coarsened(self, grid_coord: Tensor, batch: Tensor, shape: list[int]) -> "Point":
+        """Return a Point of other voxels of the same clouds, without features."""
+        count = torch.bincount(batch, minlength=len(self.offset))
+        return Point(
+            grid_coord=grid_coord,
+            batch=batch,
+            offset=bincount2offset(count),
+            sparse_shape=shape,
+        )
+
+    def link(
+        self, fine: "Point", indice_key: str | None, pairs: NeighbourMap | None = None
+    ) -> None:
+        """Remember the finer Point that an inverse convolution returns to."""
+        if indice_key is not None:
+            # Assigned, not passed: the constructor would copy a nested Point.
+            self[f"fine_{indice_key}"] = fine
+            self[f"fine_pairs_{indice_key}"] = pairs
+
+    def linked(self, indice_key: str) -> tuple["Point", NeighbourMap | None]:
+        """Return the finer Point of a key and the map from it."""
+        if f"fine_{indice_key}" not in self:
+            raise KeyError(
+                f"inverse convolution: no strided convolution of indice_key "
+                f"{indice_key!r} has made this Point"
+            )
+        return self[f"fine_{indice_key}"], self[f"fine_pairs_{indice_key}"]
 
     def _ensure_grid(self) -> None:
         if "grid_coord" not in self:

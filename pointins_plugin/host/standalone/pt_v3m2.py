@@ -5,21 +5,19 @@ Configuration keys, state-dict names and numbers are those of Pointcept's
 Source: Wu et al., Point Transformer V3 (CVPR 2024) and Sonata (CVPR 2025).
 """
 
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.ops.segments import segment_max, segment_mean
 
-from .logger import get_root_logger
-from .modules import PointModule, PointSequential, SubMConv3d
-from .point import Point, offset2bincount
+from .attention import SerializedAttention
+from .convolutions import SubMConv3d
+from .modules import PointModule, PointSequential
+from .point import Point
 from .registry import MODELS
 
 
@@ -47,212 +45,6 @@ class DropPath(nn.Module):
         keep = 1 - self.drop_prob
         mask = torch.empty(len(x), 1, device=x.device, dtype=x.dtype).bernoulli_(keep)
         return x * mask / keep
-
-
-class RPE(nn.Module):
-    """Bias of attention from the relative grid position of two points."""
-
-    def __init__(self, patch_size: int, num_heads: int):
-        super().__init__()
-        self.bound = int((4 * patch_size) ** (1 / 3) * 2)
-        self.rpe_num = 2 * self.bound + 1
-        self.rpe_table = nn.Parameter(torch.zeros(3 * self.rpe_num, num_heads))
-        nn.init.trunc_normal_(self.rpe_table, std=0.02)
-
-    def forward(self, relative: Tensor) -> Tensor:
-        """Map (P, K, K, 3) relative cells to (P, H, K, K) biases."""
-        axis = torch.arange(3, device=relative.device) * self.rpe_num
-        index = relative.clamp(-self.bound, self.bound).long() + self.bound + axis
-        return self.rpe_table[index].sum(3).permute(0, 3, 1, 2)
-
-
-@dataclass(frozen=True)
-class Patches:
-    """Clouds laid out in patches, along a curve.
-
-    Attributes:
-        pad: (N',) point of every slot.
-        unpad: (N,) slot of every point.
-        size: slots of a full patch.
-        num_full: full patches; they come first.
-        short: (S, L) bool, slots in use of the S shorter patches; None without any.
-    """
-
-    pad: Tensor
-    unpad: Tensor
-    size: int
-    num_full: int
-    short: Tensor | None
-
-
-@torch.no_grad()
-def lay_out_patches(bincount: list[int], size: int) -> Patches:
-    """Lay clouds out in patches.
-
-    A cloud longer than a patch is filled up to whole patches by repeating points of
-    its second last patch (Pointcept's rule); a cloud shorter than a patch is one
-    shorter patch.
-
-    Args:
-        bincount: points of each cloud.
-        size: points of a patch.
-    """
-    full_pad, short_pad = [], []
-    full_unpad: dict[int, Tensor] = {}
-    short_unpad: dict[int, Tensor] = {}
-    short = torch.tensor([n for n in bincount if 0 < n < size], dtype=torch.long)
-    longest = int(short.max()) if len(short) else 0
-    first = num_full = num_short = 0
-    for cloud, count in enumerate(bincount):
-        index = torch.arange(count)
-        if count >= size:
-            missing = -count % size
-            fill = torch.arange(count - size, count - size + missing)
-            full_pad += [index + first, fill + first]
-            full_unpad[cloud] = index + num_full * size
-            num_full += (count + missing) // size
-        elif count:
-            slots = torch.arange(longest).clamp(max=count - 1)
-            short_pad.append(slots + first)
-            short_unpad[cloud] = index + num_short * longest
-            num_short += 1
-        first += count
-    unpad = [
-        full_unpad[cloud]
-        if cloud in full_unpad
-        else short_unpad[cloud] + num_full * size
-        for cloud, count in enumerate(bincount)
-        if count
-    ]
-    return Patches(
-        pad=torch.cat(full_pad + short_pad),
-        unpad=torch.cat(unpad),
-        size=size,
-        num_full=num_full,
-        short=torch.arange(longest) < short[:, None] if len(short) else None,
-    )
-
-
-class SerializedAttention(PointModule):
-    """Self-attention within patches of consecutive points along a curve.
-
-    With ``enable_flash`` a cloud shorter than ``patch_size`` is one shorter patch;
-    without, the patch shrinks to the smallest cloud of the batch (Pointcept's rule).
-    Both are computed by ``scaled_dot_product_attention``, which has flash kernels of
-    its own, in the dtype of the features (flash-attn would round float32 to bfloat16).
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        num_heads: int,
-        patch_size: int,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        order_index: int = 0,
-        enable_rpe: bool = False,
-        enable_flash: bool = True,
-        upcast_attention: bool = True,
-        upcast_softmax: bool = True,
-    ):
-        super().__init__()
-        if channels % num_heads:
-            raise UserError(
-                f"PT-v3m2: {channels} channels do not divide into {num_heads} heads"
-            )
-        if enable_flash and (enable_rpe or upcast_attention or upcast_softmax):
-            raise UserError(
-                "PT-v3m2: enable_flash=True needs enable_rpe, upcast_attention and "
-                "upcast_softmax to be False"
-            )
-        self.channels = channels
-        self.num_heads = num_heads
-        self.scale = qk_scale or (channels // num_heads) ** -0.5
-        self.patch_size = patch_size
-        self.order_index = order_index
-        self.enable_flash = enable_flash
-        self.upcast = upcast_attention or upcast_softmax
-        self.attn_drop = attn_drop
-        self.qkv = nn.Linear(channels, channels * 3, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
-        self.proj_drop = nn.Dropout(proj_drop)
-        self.rpe = RPE(patch_size, num_heads) if enable_rpe else None
-
-    def _patches(self, point: Point) -> Patches:
-        """Return the layout of a Point's patches, shared by the blocks of a stage."""
-        key = f"patches_{self.patch_size}_{self.enable_flash}"
-        if key not in point:
-            bincount = offset2bincount(point.offset).tolist()
-            size = self.patch_size
-            if not self.enable_flash:
-                size = min(size, *(count for count in bincount if count))
-            layout = lay_out_patches(bincount, size)
-            device = point.offset.device
-            short = layout.short
-            point[key] = Patches(
-                pad=layout.pad.to(device),
-                unpad=layout.unpad.to(device),
-                size=layout.size,
-                num_full=layout.num_full,
-                short=None if short is None else short.to(device),
-            )
-        return point[key]
-
-    def forward(self, point: Point) -> Point:
-        patches = self._patches(point)
-        order = point.serialized_order[self.order_index][patches.pad]
-        inverse = patches.unpad[point.serialized_inverse[self.order_index]]
-        # index_select: its gradient adds rows, indexing's would sort them first. At
-        # most two slots show one point, so that the sum has one order.
-        qkv = self.qkv(point.feat).index_select(0, order)
-        num_full = patches.num_full * patches.size
-        parts = []
-        if num_full:
-            full = qkv[:num_full].unflatten(0, (-1, patches.size))
-            bias = self._position_bias(point, order, patches)
-            parts.append(self._attend(full, bias).flatten(0, 1))
-        if patches.short is not None:
-            short = qkv[num_full:].unflatten(0, patches.short.shape)
-            in_use = patches.short[:, None, None, :]
-            parts.append(self._attend(short, in_use).flatten(0, 1))
-        feat = parts[0] if len(parts) == 1 else torch.cat(parts)
-        point.feat = self.proj_drop(self.proj(feat.index_select(0, inverse)))
-        return point
-
-    def _attend(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend within (P, K, 3C) patches; return (P, K, C).
-
-        Args:
-            qkv: queries, keys and values of every slot.
-            mask: bias to add to the attention, or bool keys in use; it broadcasts to
-                (P, H, K, K).
-        """
-        heads = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
-        if self.upcast:
-            query, key, value = query.float(), key.float(), value.float()
-        if mask is not None and mask.is_floating_point():
-            mask = mask.to(query.dtype)
-        attended = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.attn_drop if self.training else 0.0,
-            scale=self.scale,
-        )
-        return attended.transpose(1, 2).flatten(2).to(qkv.dtype)
-
-    def _position_bias(self, point: Point, order: Tensor, patches: Patches):
-        if self.rpe is None:
-            return None
-        key = f"rel_pos_{self.order_index}_{patches.size}"
-        if key not in point:
-            grid = point.grid_coord[order].view(-1, patches.size, 3)
-            point[key] = grid.unsqueeze(2) - grid.unsqueeze(1)
-        return self.rpe(point[key])
 
 
 class MLP(nn.Module):
@@ -399,7 +191,8 @@ class GridPooling(PointModule):
             ),
         }
         for name in _AVERAGED:
-            if name in point:
+            # A validation batch has the points before sampling as origin_coord.
+            if name in point and len(point[name]) == len(cluster):
                 attributes[name] = segment_mean(point[name], cluster, num)
         for name in _HANDED_ON:
             if name in point:
@@ -539,8 +332,6 @@ class PointTransformerV3(PointModule):
                     f"PT-v3m2: {name} has {len(values)} entries, but {self.num_stages} "
                     f"stages (enc_depths) need {self.num_stages - fewer}"
                 )
-        if enable_flash:
-            _say_flash()
         shared = {
             "mlp_ratio": mlp_ratio,
             "qkv_bias": qkv_bias,
@@ -629,13 +420,6 @@ class PointTransformerV3(PointModule):
         point.sparsify()
         point = self.enc(point)
         return point if self.enc_mode else self.dec(point)
-
-
-@cache
-def _say_flash() -> None:
-    get_root_logger().info(
-        "PT-v3m2: enable_flash is computed by PyTorch's scaled_dot_product_attention"
-    )
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -28,10 +28,12 @@ class EpochSampler(Sampler):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Move to an epoch."""
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Move to an epoch, past ``skip`` samples of each rank that it has had."""
         self.epoch = epoch
+        self.skip = skip
 
     def __len__(self) -> int:
         return -(-self.size // self.world_size)
@@ -41,7 +43,7 @@ class EpochSampler(Sampler):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         order = np.resize(order, len(self) * self.world_size)
-        for index in order[self.rank :: self.world_size]:
+        for index in order[self.rank :: self.world_size][self.skip :]:
             yield self.epoch, int(index)
 
 

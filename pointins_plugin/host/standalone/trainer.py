@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -25,6 +26,8 @@ from .optimizer import build_optimizer
 from .registry import TRAINERS
 from .sampling import EpochSampler, SeededLoader
 from .scheduler import build_scheduler
+from .signals import StopSignals, exit_code
+from .sync_norm import synchronize_batch_norm
 
 # Keys that may differ between a run and its resumption without changing its outcome.
 UNRELATED_KEYS = (
@@ -59,9 +62,12 @@ class TrainerBase:
         self.hooks: list[HookBase] = []
         self.epoch = 0
         self.start_epoch = 0
+        self.start_iter = 0  # batches of the first epoch that a resumed run has had
         self.max_epoch = 0
         self.comm_info: dict[str, Any] = {}
         self.storage = EventStorage()
+        self.stop_signals = StopSignals()
+        self.stopping: int | None = None  # the signal that ends the run
         self.writer: MetricsWriter | None = None
 
     def register_hooks(self, hooks: list[dict]) -> None:
@@ -109,7 +115,13 @@ class Trainer(TrainerBase):
         self.scaler = self.build_scaler()
         self.register_hooks(cfg.hooks)
         self._micro_batches = 0
+        self._iteration = 0  # batches of this epoch that are done
         self._trim = _heap_trimmer() if self.device.type == "cpu" else None
+
+    @property
+    def start_step(self) -> int:
+        """Batches that came before this run was resumed."""
+        return self.start_epoch * len(self.train_loader) + self.start_iter
 
     def train(self) -> None:
         """Run all epochs, from where a checkpoint left off."""
@@ -124,31 +136,57 @@ class Trainer(TrainerBase):
 
     def _train(self) -> None:
         with self.storage:
-            self.call_hooks("before_train")
-            self.logger.info(
-                f"Training on {self.device} from epoch {self.start_epoch + 1} to "
-                f"{self.max_epoch}, {len(self.train_loader)} steps each"
-            )
-            for epoch in range(self.start_epoch, self.max_epoch):
-                self.epoch = epoch
-                self.train_loader.sampler.set_epoch(self.epoch)
-                self.model.train()
-                self.call_hooks("before_epoch")
-                for index, batch in self._batches():
-                    self.comm_info["iter"] = index
-                    self.comm_info["input_dict"] = self.to_device(batch)
-                    self.call_hooks("before_step")
-                    self.run_step()
-                    self.call_hooks("after_step")
-                self.call_hooks("after_epoch")
-                self.storage.reset_histories()
-                if self.cfg.empty_cache_per_epoch and self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            with self.stop_signals:
+                self._train_epochs()
             comm.synchronize()
             self.call_hooks("after_train")
 
+    def _train_epochs(self) -> None:
+        self.call_hooks("before_train")
+        self.logger.info(
+            f"Training on {self.device} from epoch {self.start_epoch + 1} to "
+            f"{self.max_epoch}, {len(self.train_loader)} steps each"
+        )
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
+            self._iteration = self.start_iter if epoch == self.start_epoch else 0
+            self.train_loader.sampler.set_epoch(
+                self.epoch, self._iteration * self.cfg.batch_size_per_gpu
+            )
+            self.model.train()
+            self.call_hooks("before_epoch")
+            for index, batch in self._batches():
+                self.comm_info["iter"] = index
+                self.comm_info["input_dict"] = self.to_device(batch)
+                self.call_hooks("before_step")
+                self.run_step()
+                self._iteration = index + 1
+                self._agree_to_stop()
+                self.call_hooks("after_step")
+                self._stop_if_agreed()
+            self._iteration = 0
+            self.call_hooks("after_epoch")
+            self.storage.reset_histories()
+            if self.cfg.empty_cache_per_epoch and self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._agree_to_stop()
+            self._stop_if_agreed()
+
+    def _agree_to_stop(self) -> None:
+        """Learn of a signal to any rank: one that stopped alone would hang the rest."""
+        self.stopping = comm.largest(self.stop_signals.number or 0) or None
+
+    def _stop_if_agreed(self) -> None:
+        if self.stopping is None:
+            return
+        comm.synchronize()  # the main process may still write the checkpoint
+        self.logger.warning(
+            f"Stopped by {signal.Signals(self.stopping).name}; go on with -r true"
+        )
+        raise SystemExit(exit_code(self.stopping))
+
     def _batches(self) -> Iterator[tuple[int, dict]]:
-        for index, batch in enumerate(self.train_loader):
+        for index, batch in enumerate(self.train_loader, self._iteration):
             step = self.epoch * len(self.train_loader) + index
             set_seed(derive_seed(self.cfg.seed, comm.get_rank(), step))
             if self._trim is not None and step % _TRIM_EVERY == 0:
@@ -221,7 +259,10 @@ class Trainer(TrainerBase):
             "config": self.cfg.digest(without=UNRELATED_KEYS),
             "total_steps": self.cfg.scheduler.total_steps,
             "micro_batches": self._micro_batches,
+            "iteration": self._iteration,
         }
+        if self._iteration:
+            state["histories"] = self.storage.state_dict()
         if self._micro_batches:
             state["gradients"] = {
                 name.removeprefix("module."): parameter.grad
@@ -250,6 +291,8 @@ class Trainer(TrainerBase):
                 "not to where it would have ended"
             )
         self._micro_batches = int(state.get("micro_batches", 0))
+        self.start_iter = int(state.get("iteration", 0))
+        self.storage.load_state_dict(state.get("histories", {}))
         gradients = state.get("gradients", {})
         for name, parameter in self.model.named_parameters():
             gradient = gradients.get(name.removeprefix("module."))
@@ -268,10 +311,8 @@ class Trainer(TrainerBase):
     def build_model(self) -> nn.Module:
         """Build the model on the device, wrapped where several processes train."""
         model = build_model(self.cfg.model)
-        if self.cfg.sync_bn and self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        elif self.cfg.sync_bn and comm.get_world_size() > 1:
-            self.logger.warning("sync_bn needs GPUs: statistics stay with each process")
+        if self.cfg.sync_bn and comm.get_world_size() > 1:
+            model = synchronize_batch_norm(model, self.device)
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.logger.info(f"Trainable parameters: {count:,}")
         model = model.to(self.device)
@@ -292,7 +333,13 @@ class Trainer(TrainerBase):
         wandb = None
         if cfg.get("enable_wandb"):
             wandb = start_wandb(cfg)
-        return MetricsWriter(cfg.save_path, resume=bool(cfg.resume), wandb_run=wandb)
+        writer = MetricsWriter(cfg.save_path, resume=bool(cfg.resume), wandb_run=wandb)
+        if not writer.has_tensorboard:
+            self.logger.info(
+                "Metrics go to metrics.jsonl alone; for TensorBoard: "
+                "pip install tensorboard"
+            )
+        return writer
 
     def build_train_loader(self) -> DataLoader:
         """Build the loader of training batches."""
@@ -344,10 +391,16 @@ class Trainer(TrainerBase):
         return build_scheduler(self.cfg.scheduler, self.optimizer)
 
     def build_scaler(self) -> torch.amp.GradScaler | None:
-        """Return the loss scaler of half precision."""
-        if not self.cfg.enable_amp or self.amp_dtype != torch.float16:
+        """Return the loss scaler of mixed precision.
+
+        As in Pointcept bfloat16 has one too: it does not need the scale, but its
+        steps with gradients that are not finite are left out.
+        """
+        if not self.cfg.enable_amp:
             return None
-        return torch.amp.GradScaler(self.device.type)
+        if hasattr(torch.amp, "GradScaler"):
+            return torch.amp.GradScaler(self.device.type)
+        return torch.cuda.amp.GradScaler()  # torch < 2.3, nothing on CPU
 
 
 def _heap_trimmer() -> Any:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import TRANSFORMS
+from pointins_plugin.errors import UserError
+
+from ..registry import TRANSFORMS, nearest_name
 
 # Arrays with one row a point; "Update" of index_valid_keys changes the list.
 INDEX_VALID_KEYS = (
@@ -17,6 +19,28 @@ INDEX_VALID_KEYS = (
     "segment",
     "instance",
 )
+
+
+def entry(data_dict: dict, key: str, who: str) -> Any:
+    """Return an entry of a scene that a transform asks for.
+
+    Raises:
+        UserError: the scene does not have it.
+    """
+    if key not in data_dict:
+        raise UserError(
+            f"config: {who} asks for {key!r}, which the scene does not have"
+            f"{nearest_name(key, data_dict)}"
+        )
+    return data_dict[key]
+
+
+def take_rows(value: Any, index: np.ndarray) -> Any:
+    """Return the rows of an array; ``take`` is several times faster than ``[]``."""
+    if not isinstance(value, np.ndarray):
+        return value[index]
+    index = np.asarray(index)
+    return value.take(np.flatnonzero(index) if index.dtype == bool else index, axis=0)
 
 
 def index_operator(data_dict: dict, index: np.ndarray, duplicate: bool = False) -> dict:
@@ -32,7 +56,7 @@ def index_operator(data_dict: dict, index: np.ndarray, duplicate: bool = False) 
         data_dict = {**data_dict, "index_valid_keys": copy.copy(keys)}
     for key in keys:
         if key in data_dict:
-            data_dict[key] = data_dict[key][index]
+            data_dict[key] = take_rows(data_dict[key], index)
     return data_dict
 
 

@@ -9,16 +9,8 @@ import torch
 
 from pointins_plugin.errors import UserError
 
-from ..registry import TRANSFORMS, nearest_name
-
-
-def _entry(data_dict: dict, key: str, who: str) -> Any:
-    if key not in data_dict:
-        raise UserError(
-            f"config: {who} asks for {key!r}, which the scene does not have"
-            f"{nearest_name(key, data_dict)}"
-        )
-    return data_dict[key]
+from ..registry import TRANSFORMS
+from .base import entry
 
 
 @TRANSFORMS.register_module()
@@ -39,11 +31,11 @@ class Collect:
         self.kwargs = kwargs
 
     def __call__(self, data_dict: dict) -> dict:
-        data = {key: _entry(data_dict, key, "Collect") for key in self.keys}
+        data = {key: entry(data_dict, key, "Collect") for key in self.keys}
         for name, key in self.offset_keys.items():
-            data[name] = torch.tensor([len(_entry(data_dict, key, "Collect"))])
+            data[name] = torch.tensor([len(entry(data_dict, key, "Collect"))])
         for name, keys in self.kwargs.items():
-            parts = [_entry(data_dict, key, "Collect").float() for key in keys]
+            parts = [entry(data_dict, key, "Collect").float() for key in keys]
             data[name.replace("_keys", "")] = torch.cat(parts, dim=1)
         return data
 
@@ -60,7 +52,7 @@ class Copy:
 
     def __call__(self, data_dict: dict) -> dict:
         for source, target in self.keys_dict.items():
-            value = _entry(data_dict, source, "Copy")
+            value = entry(data_dict, source, "Copy")
             if isinstance(value, np.ndarray):
                 data_dict[target] = value.copy()
             elif isinstance(value, torch.Tensor):
@@ -84,13 +76,14 @@ class Update:
 
 @TRANSFORMS.register_module()
 class ToTensor:
-    """Convert arrays to tensors: integers to int64, floats to float32."""
+    """Convert arrays to tensors: integers to int64, floats to float32.
+
+    Numbers become tensors of one element; text and tensors stay.
+    """
 
     def __call__(self, data: Any) -> Any:
         if isinstance(data, (torch.Tensor, str)):
             return data
-        if isinstance(data, bool):
-            return torch.tensor([data])
         if isinstance(data, int):
             return torch.tensor([data], dtype=torch.long)
         if isinstance(data, float):
@@ -103,10 +96,16 @@ class ToTensor:
             if np.issubdtype(data.dtype, np.floating):
                 return torch.from_numpy(data).float()
         if isinstance(data, Mapping):
-            return {key: self(item) for key, item in data.items()}
+            return {key: self._named(key, item) for key, item in data.items()}
         if isinstance(data, Sequence):
             return [self(item) for item in data]
         raise TypeError(f"{type(data).__name__} cannot become a tensor")
+
+    def _named(self, key: str, item: Any) -> Any:
+        try:
+            return self(item)
+        except TypeError as error:
+            raise UserError(f"config: ToTensor: entry {key!r}: {error}") from None
 
 
 @TRANSFORMS.register_module()

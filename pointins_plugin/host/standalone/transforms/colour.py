@@ -1,4 +1,8 @@
-"""Transforms of colour, in the range 0 to 255 until NormalizeColor."""
+"""Transforms of colour, in the range 0 to 255 until NormalizeColor.
+
+Colours are (N, 3) or more columns, of which the first three are changed. With the same
+seeds the draws are Pointcept's.
+"""
 
 import random
 
@@ -7,16 +11,15 @@ import torch
 
 from ..registry import TRANSFORMS
 
-_GRAY = np.array([0.2989, 0.587, 0.114])
 
-
-def to_gray(color: np.ndarray) -> np.ndarray:
+def to_gray(rgb: np.ndarray) -> np.ndarray:
     """Return the luminance (N, 1)."""
-    return (color[:, :3] @ _GRAY).astype(color.dtype)[:, None]
+    r, g, b = rgb.T[:3]
+    return (0.2989 * r + 0.587 * g + 0.114 * b).astype(rgb.dtype)[:, None]
 
 
 def rgb_to_hsv(rgb: np.ndarray) -> np.ndarray:
-    """Convert (N, 3) in [0, 1]; hue in turns."""
+    """Convert (N, 3) in any range; hue in turns, value in the range of the input."""
     high, low = rgb.max(1), rgb.min(1)
     span = high - low
     safe = np.where(span > 0, span, 1)
@@ -31,11 +34,17 @@ def rgb_to_hsv(rgb: np.ndarray) -> np.ndarray:
 
 
 def hsv_to_rgb(hsv: np.ndarray) -> np.ndarray:
-    """Convert (N, 3) back to [0, 1]."""
+    """Convert (N, 3) back to the range of the values."""
     hue, saturation, value = hsv.T
     shift = (np.array([5, 3, 1]) + hue[:, None] * 6) % 6
     ramp = np.clip(np.minimum(shift, 4 - shift), 0, 1)
     return value[:, None] * (1 - saturation[:, None] * ramp)
+
+
+def recolour(data_dict: dict, rgb: np.ndarray) -> None:
+    """Replace red, green and blue; further columns and the dtype stay."""
+    color = data_dict["color"]
+    data_dict["color"] = np.concatenate([rgb, color[:, 3:]], 1, dtype=color.dtype)
 
 
 @TRANSFORMS.register_module()
@@ -50,7 +59,11 @@ class NormalizeColor:
 
 @TRANSFORMS.register_module()
 class ChromaticAutoContrast:
-    """Stretch each channel to the full range and blend."""
+    """Stretch each channel to the full range and blend.
+
+    ``blend_factor`` None draws the share of the stretched colours. A cloud of one
+    colour stays as it is.
+    """
 
     def __init__(self, p: float = 0.2, blend_factor: float | None = None):
         self.p = p
@@ -58,14 +71,14 @@ class ChromaticAutoContrast:
 
     def __call__(self, data_dict: dict) -> dict:
         if "color" in data_dict and np.random.rand() < self.p:
-            color = data_dict["color"]
-            low, high = color.min(0), color.max(0)
-            span = np.where(high > low, high - low, 255)
-            blend = self.blend_factor
-            blend = np.random.rand() if blend is None else blend
-            stretched = (color - low) * (255 / span)
-            mixed = (1 - blend) * color + blend * stretched
-            data_dict["color"] = mixed.astype(color.dtype)
+            rgb = data_dict["color"][:, :3]
+            low, high = rgb.min(0), rgb.max(0)
+            if (high > low).any():
+                blend = self.blend_factor
+                blend = np.random.rand() if blend is None else blend
+                scale = 255 / np.where(high > low, high - low, 255)
+                mixed = (1 - blend) * rgb + blend * ((rgb - low) * scale)
+                recolour(data_dict, mixed)
         return data_dict
 
 
@@ -79,9 +92,9 @@ class ChromaticTranslation:
 
     def __call__(self, data_dict: dict) -> dict:
         if "color" in data_dict and np.random.rand() < self.p:
-            color = data_dict["color"]
             shift = (np.random.rand(1, 3) - 0.5) * 255 * 2 * self.ratio
-            data_dict["color"] = np.clip(color + shift, 0, 255).astype(color.dtype)
+            rgb = data_dict["color"][:, :3]
+            recolour(data_dict, np.clip(rgb + shift, 0, 255))
         return data_dict
 
 
@@ -95,9 +108,9 @@ class ChromaticJitter:
 
     def __call__(self, data_dict: dict) -> dict:
         if "color" in data_dict and np.random.rand() < self.p:
-            color = data_dict["color"]
-            noise = np.random.randn(len(color), 3) * self.std * 255
-            data_dict["color"] = np.clip(color + noise, 0, 255).astype(color.dtype)
+            rgb = data_dict["color"][:, :3]
+            noise = np.random.randn(len(rgb), 3) * (self.std * 255)
+            recolour(data_dict, np.clip(rgb + noise, 0, 255))
         return data_dict
 
 
@@ -110,7 +123,7 @@ class RandomColorGrayScale:
 
     def __call__(self, data_dict: dict) -> dict:
         if "color" in data_dict and np.random.rand() < self.p:
-            data_dict["color"] = np.repeat(to_gray(data_dict["color"]), 3, axis=1)
+            recolour(data_dict, np.repeat(to_gray(data_dict["color"]), 3, axis=1))
         return data_dict
 
 
@@ -151,32 +164,32 @@ class RandomColorJitter:
         changes = (self._brightness, self._contrast, self._saturation, self._hue)
         for i in order:
             if draws[i] is not None and np.random.rand() < self.p:
-                color = data_dict["color"]
-                data_dict["color"] = changes[i](color, draws[i]).astype(color.dtype)
+                rgb = data_dict["color"][:, :3]
+                recolour(data_dict, changes[i](rgb, draws[i]))
         return data_dict
 
     @staticmethod
-    def _blend(color, other, ratio):
-        return np.clip(ratio * color + (1 - ratio) * other, 0, 255)
+    def _blend(rgb, other, ratio):
+        return np.clip(ratio * rgb + (1 - ratio) * other, 0, 255)
 
-    def _brightness(self, color, factor):
-        return self._blend(color, 0, factor)
+    def _brightness(self, rgb, factor):
+        return self._blend(rgb, 0, factor)
 
-    def _contrast(self, color, factor):
-        return self._blend(color, to_gray(color).mean(), factor)
+    def _contrast(self, rgb, factor):
+        return self._blend(rgb, to_gray(rgb).mean(), factor)
 
-    def _saturation(self, color, factor):
-        return self._blend(color, to_gray(color), factor)
+    def _saturation(self, rgb, factor):
+        return self._blend(rgb, to_gray(rgb), factor)
 
-    def _hue(self, color, shift):
-        hsv = rgb_to_hsv(color / 255)
+    def _hue(self, rgb, shift):
+        hsv = rgb_to_hsv(rgb)
         hsv[:, 0] = (hsv[:, 0] + shift) % 1
-        return hsv_to_rgb(hsv) * 255
+        return hsv_to_rgb(hsv)
 
 
 @TRANSFORMS.register_module()
 class HueSaturationTranslation:
-    """Turn the hue and scale the saturation of all points."""
+    """Turn the hue and scale the saturation of all points; colours become whole."""
 
     def __init__(self, hue_max: float = 0.5, saturation_max: float = 0.2):
         self.hue_max = hue_max
@@ -184,13 +197,29 @@ class HueSaturationTranslation:
 
     def __call__(self, data_dict: dict) -> dict:
         if "color" in data_dict:
-            color = data_dict["color"]
-            hsv = rgb_to_hsv(color[:, :3] / 255)
-            hsv[:, 0] += (np.random.rand() - 0.5) * 2 * self.hue_max
-            hsv[:, 0] %= 1
+            turn = (np.random.rand() - 0.5) * 2 * self.hue_max
             ratio = 1 + (np.random.rand() - 0.5) * 2 * self.saturation_max
+            hsv = rgb_to_hsv(data_dict["color"][:, :3].astype(np.float64))
+            hsv[:, 0] = (hsv[:, 0] + turn) % 1
             hsv[:, 1] = np.clip(hsv[:, 1] * ratio, 0, 1)
-            data_dict["color"] = (hsv_to_rgb(hsv) * 255).astype(color.dtype)
+            recolour(data_dict, np.floor(hsv_to_rgb(hsv)))
+        return data_dict
+
+
+@TRANSFORMS.register_module()
+class RandomColorDrop:
+    """Multiply the colour of all points by ``color_augment`` (0: black).
+
+    Some of Pointcept's configs still name it; Pointcept itself no longer has it.
+    """
+
+    def __init__(self, p: float = 0.2, color_augment: float = 0.0):
+        self.p = p
+        self.color_augment = color_augment
+
+    def __call__(self, data_dict: dict) -> dict:
+        if "color" in data_dict and np.random.rand() < self.p:
+            recolour(data_dict, data_dict["color"][:, :3] * self.color_augment)
         return data_dict
 
 

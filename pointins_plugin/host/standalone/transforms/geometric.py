@@ -1,4 +1,9 @@
-"""Transforms of coordinates and normals."""
+"""Transforms of coordinates and normals.
+
+With the same seeds the draws are Pointcept's, and so are dtypes: what multiplies or
+adds float64 is computed in float64, and rotated or clipped coordinates stay float64
+until ``ToTensor``.
+"""
 
 import random
 
@@ -77,7 +82,7 @@ class RandomShift:
     def __call__(self, data_dict: dict) -> dict:
         if "coord" in data_dict:
             draw = [np.random.uniform(low, high) for low, high in self.shift]
-            data_dict["coord"] += np.asarray(draw, dtype=data_dict["coord"].dtype)
+            data_dict["coord"] += np.asarray(draw)
         return data_dict
 
 
@@ -91,9 +96,7 @@ class PointClip:
     def __call__(self, data_dict: dict) -> dict:
         if "coord" in data_dict:
             low, high = self.point_cloud_range[:3], self.point_cloud_range[3:]
-            data_dict["coord"] = np.clip(data_dict["coord"], low, high).astype(
-                data_dict["coord"].dtype
-            )
+            data_dict["coord"] = np.clip(data_dict["coord"], low, high)
         return data_dict
 
 
@@ -111,18 +114,13 @@ class _Rotation:
         if random.random() > self.p:
             return data_dict
         rotation = rotation_matrix(self.axis, self.draw() * np.pi)
-        for key in ("coord", "normal"):
-            if key not in data_dict:
-                continue
-            vectors = data_dict[key]
-            centre = 0.0
-            if key == "coord":
-                centre = (
-                    bounding_centre(vectors) if self.center is None else self.center
-                )
-                centre = np.asarray(centre, dtype=vectors.dtype)
-            turned = (vectors - centre) @ rotation.T.astype(vectors.dtype) + centre
-            data_dict[key] = turned
+        if "coord" in data_dict:
+            coord = data_dict["coord"]
+            centre = bounding_centre(coord) if self.center is None else self.center
+            coord -= np.asarray(centre)
+            data_dict["coord"] = coord @ rotation.T + centre
+        if "normal" in data_dict:
+            data_dict["normal"] = data_dict["normal"] @ rotation.T
         return data_dict
 
 
@@ -166,7 +164,7 @@ class RandomScale:
     def __call__(self, data_dict: dict) -> dict:
         if "coord" in data_dict:
             scale = np.random.uniform(*self.scale, 3 if self.anisotropic else 1)
-            data_dict["coord"] *= scale.astype(data_dict["coord"].dtype)
+            data_dict["coord"] *= scale
         return data_dict
 
 
@@ -192,7 +190,7 @@ class RandomJitter:
 
     def __init__(self, sigma: float = 0.01, clip: float = 0.05):
         if not clip > 0:
-            raise ValueError(f"RandomJitter needs clip > 0, found {clip}")
+            raise ValueError(f"clip must be positive, found {clip}")
         self.sigma = sigma
         self.clip = clip
 
@@ -200,7 +198,7 @@ class RandomJitter:
         if "coord" in data_dict:
             coord = data_dict["coord"]
             noise = self.sigma * np.random.randn(len(coord), 3)
-            coord += np.clip(noise, -self.clip, self.clip).astype(coord.dtype)
+            coord += np.clip(noise, -self.clip, self.clip)
         return data_dict
 
 
@@ -216,7 +214,7 @@ class ClipGaussianJitter:
         if "coord" in data_dict:
             coord = data_dict["coord"]
             noise = np.clip(np.random.randn(len(coord), 3) / 1.96, -1, 1)
-            noise = (self.scalar * noise).astype(coord.dtype)
+            noise *= self.scalar
             coord += noise
             if self.store_jitter:
                 data_dict["jitter"] = noise
@@ -237,9 +235,7 @@ class ElasticDistortion:
         if "coord" in data_dict and self.distortion_params and random.random() < 0.95:
             for granularity, magnitude in self.distortion_params:
                 field = _smooth_field(data_dict["coord"], granularity)
-                data_dict["coord"] += (field * magnitude).astype(
-                    data_dict["coord"].dtype
-                )
+                data_dict["coord"] += field * magnitude
         return data_dict
 
 
@@ -248,11 +244,10 @@ def _smooth_field(coord: np.ndarray, granularity: float) -> np.ndarray:
     low = coord.min(0)
     shape = ((coord - low).max(0) // granularity).astype(int) + 3
     noise = np.random.randn(*shape, 3).astype(np.float32)
+    third = np.full(3, 1 / 3, dtype=np.float32)
     for _ in range(2):
         for axis in range(3):
-            noise = scipy.ndimage.uniform_filter1d(
-                noise, 3, axis=axis, mode="constant", cval=0
-            )
+            noise = scipy.ndimage.correlate1d(noise, third, axis=axis, mode="constant")
     axes = [
         np.linspace(start - granularity, start + granularity * (n - 2), n)
         for start, n in zip(low, shape, strict=True)

@@ -4,8 +4,6 @@ import random
 
 import numpy as np
 
-from pointins_plugin.errors import UserError
-
 from ..registry import TRANSFORMS
 from .base import index_operator
 
@@ -54,7 +52,7 @@ class CropBoundary:
 
 @TRANSFORMS.register_module()
 class SphereCrop:
-    """Keep the nearest points to a centre.
+    """Keep the nearest points to a centre, the nearest first.
 
     Args:
         point_max: most points to keep.
@@ -69,9 +67,7 @@ class SphereCrop:
         mode: str = "random",
     ):
         if mode not in ("random", "center"):
-            raise UserError(
-                f"config: SphereCrop mode={mode!r}; use 'random' or 'center'"
-            )
+            raise ValueError(f"mode={mode!r}; use 'random' or 'center'")
         self.point_max = point_max
         self.sample_rate = sample_rate
         self.mode = mode
@@ -87,39 +83,56 @@ class SphereCrop:
         if self.mode == "random":
             middle = np.random.randint(len(coord))
         distance = np.square(coord - coord[middle]).sum(1)
-        return index_operator(data_dict, np.argpartition(distance, keep - 1)[:keep])
+        nearest = np.argpartition(distance, keep - 1)[:keep]
+        return index_operator(data_dict, nearest[np.argsort(distance[nearest])])
 
 
-def group_by_cell(grid_coord: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort points by the cell that holds them.
+# FNV-1a, 64 bits
+_FNV_BASIS = np.uint64(14695981039346656037)
+_FNV_PRIME = np.uint64(1099511628211)
+
+
+def cell_keys(grid_coord: np.ndarray, hash_type: str = "fnv") -> np.ndarray:
+    """Return one key a cell, which decides the order of the cells.
 
     Args:
         grid_coord: (N, 3) non-negative integers.
+        hash_type: ``"fnv"`` scatters the cells; ``"ravel"`` counts them row by row, z
+            running fastest.
 
     Returns:
-        ``order`` (N,) points sorted by cell, ``cell`` (N,) the cell of every point
-        (counted in sorted order) and ``count`` (K,) points of each cell.
-
-    Cells are told apart by their position in the bounding box, exactly and by one
-    integer sort; where that would overflow 64 bits, by rows.
+        (N,) uint64. Two cells of a cloud of a million share an FNV key with a
+        probability of 3e-8; ravelled keys never coincide.
     """
-    extent = grid_coord.max(0).astype(object) + 1
-    if int(np.prod(extent)) < 2**62:
-        nx, ny, nz = (int(n) for n in extent)
-        grid = grid_coord.astype(np.int64)
-        key = (grid[:, 0] * ny + grid[:, 1]) * nz + grid[:, 2]
-        if nx * ny * nz < 2**31:
-            key = key.astype(np.int32)
-    else:
-        key = np.unique(grid_coord, axis=0, return_inverse=True)[1].ravel()
-    order = np.argsort(key, kind="stable")
+    columns = grid_coord.astype(np.uint64).T
+    if hash_type == "fnv":
+        key = np.full(len(grid_coord), _FNV_BASIS)
+        for column in columns:
+            key *= _FNV_PRIME
+            key ^= column
+        return key
+    x, y, z = columns
+    nx, ny, nz = (int(column.max()) + 1 for column in columns)
+    if nx * ny * nz >= 2**64:
+        inverse = np.unique(grid_coord, axis=0, return_inverse=True)[1]
+        return inverse.ravel().astype(np.uint64)
+    return (x * np.uint64(ny) + y) * np.uint64(nz) + z
+
+
+def group_by_key(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort points by key.
+
+    Returns:
+        ``order`` (N,) points sorted by key, ``group`` (N,) the group of every point
+        (counted in sorted order) and ``count`` (K,) points of each group.
+    """
+    order = np.argsort(key)
     ordered = key[order]
     starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    cell_sorted = np.cumsum(starts) - 1
-    cell = np.empty_like(cell_sorted)
-    cell[order] = cell_sorted
+    group = np.empty(len(key), dtype=np.int64)
+    group[order] = np.cumsum(starts) - 1
     count = np.diff(np.append(np.flatnonzero(starts), len(key)))
-    return order, cell, count
+    return order, group, count
 
 
 @TRANSFORMS.register_module()
@@ -128,14 +141,20 @@ class GridSample:
 
     Args:
         grid_size: side of a cell, metres, or one an axis.
-        hash_type: accepted for compatibility; cells are told apart exactly.
+        hash_type: ``"fnv"`` leaves the cells in a scattered order, any other name in
+            the order of rows.
         mode: ``"train"`` keeps a random point of every cell; ``"test"`` returns as
-            many scenes as the fullest cell has points, which together hold all.
-        return_inverse: write ``inverse``, the cell of every original point.
+            many scenes as the fullest cell has points, which together hold all; their
+            ``index`` tells which.
+        return_inverse: write ``inverse`` (N,), the kept point of every point's cell.
         return_grid_coord: write ``grid_coord`` (M, 3).
-        return_min_coord: write ``min_coord`` (1, 3), metres.
-        return_displacement: write ``displacement``, the point's place in its cell in
-            [-0.5, 0.5), along the normal if ``project_displacement``.
+        return_min_coord: write ``min_coord`` (1, 3), the corner of the grid, metres.
+        return_displacement: write ``displacement`` (M, 3), the point's place in its
+            cell in [-0.5, 0.5), cells.
+        project_displacement: the displacement along the normal (M, 1) instead.
+
+    In train mode points named by ``sampled_index`` (label-efficient splits) are kept
+    besides. With the same seeds the points, and their order, are Pointcept's.
     """
 
     def __init__(
@@ -150,8 +169,11 @@ class GridSample:
         project_displacement: bool = False,
     ):
         if mode not in ("train", "test"):
-            raise UserError(f"config: GridSample mode={mode!r}; use 'train' or 'test'")
+            raise ValueError(f"mode={mode!r}; use 'train' or 'test'")
+        if not np.all(np.asarray(grid_size) > 0):
+            raise ValueError(f"grid_size={grid_size!r} is not positive")
         self.grid_size = grid_size
+        self.hash_type = hash_type
         self.mode = mode
         self.return_inverse = return_inverse
         self.return_grid_coord = return_grid_coord
@@ -160,48 +182,46 @@ class GridSample:
         self.project_displacement = project_displacement
 
     def __call__(self, data_dict: dict) -> dict | list[dict]:
-        size = np.asarray(self.grid_size)
-        scaled = data_dict["coord"] / size
-        grid_coord = np.floor(scaled).astype(np.int64)
-        low = grid_coord.min(0)
-        grid_coord -= low
-        order, cell, count = group_by_cell(grid_coord)
+        scaled = data_dict["coord"] / np.array(self.grid_size)
+        grid = np.floor(scaled).astype(np.int64)
+        low = np.array([axis.min() for axis in grid.T])
+        grid -= low
+        order, inverse, count = group_by_key(cell_keys(grid, self.hash_type))
         start = np.cumsum(count) - count
-        if self.mode == "train":
-            pick = start + np.random.randint(0, count.max(), count.size) % count
-            kept = order[pick]
-            if "sampled_index" in data_dict:
-                kept = np.unique(np.append(kept, data_dict["sampled_index"]))
-                chosen = np.isin(kept, data_dict["sampled_index"])
-                data_dict["sampled_index"] = np.flatnonzero(chosen)
-            index_operator(data_dict, kept)
-            return self._annotate(data_dict, kept, cell, scaled, grid_coord, low, size)
-        fragments = []
-        for turn in range(count.max()):
-            kept = order[start + turn % count]
-            fragment = index_operator(data_dict, kept, duplicate=True)
-            fragment["index"] = kept
-            fragments.append(
-                self._annotate(fragment, kept, cell, scaled, grid_coord, low, size)
-            )
-        return fragments
 
-    def _annotate(self, data_dict, kept, cell, scaled, grid_coord, low, size):
-        # A scene that is sampled again must not carry the first sampling's keys along.
-        valid = data_dict["index_valid_keys"]
-        if self.return_inverse:
-            data_dict["inverse"] = cell
-        if self.return_grid_coord:
-            data_dict["grid_coord"] = grid_coord[kept]
-            if "grid_coord" not in valid:
-                valid.append("grid_coord")
-        if self.return_min_coord:
-            data_dict["min_coord"] = (low * size).reshape(1, 3)
-        if self.return_displacement:
-            inside = (scaled - low)[kept] - grid_coord[kept] - 0.5
-            if self.project_displacement:
-                inside = (inside * data_dict["normal"]).sum(1, keepdims=True)
-            data_dict["displacement"] = inside
-            if "displacement" not in valid:
-                valid.append("displacement")
-        return data_dict
+        def annotate(scene: dict, kept: np.ndarray) -> dict:
+            per_point = {}
+            if self.return_inverse:
+                scene["inverse"] = inverse
+            if self.return_grid_coord:
+                per_point["grid_coord"] = grid.take(kept, axis=0)
+            if self.return_min_coord:
+                scene["min_coord"] = (low * np.array(self.grid_size)).reshape(1, 3)
+            if self.return_displacement:
+                cell = grid.take(kept, axis=0)
+                place = scaled.take(kept, axis=0) - low - cell - 0.5
+                if self.project_displacement:
+                    place = (place * scene["normal"]).sum(1, keepdims=True)
+                per_point["displacement"] = place
+            scene.update(per_point)
+            # a new list: the scene's may be the config's own, from Update
+            valid = scene["index_valid_keys"]
+            new = [key for key in per_point if key not in valid]
+            scene["index_valid_keys"] = [*valid, *new]
+            return scene
+
+        if self.mode == "test":
+            turns = (order[start + turn % count] for turn in range(count.max()))
+            return [
+                annotate(
+                    index_operator({**data_dict, "index": kept}, kept, duplicate=True),
+                    kept,
+                )
+                for kept in turns
+            ]
+        kept = order[start + np.random.randint(0, count.max(), count.size) % count]
+        if "sampled_index" in data_dict:
+            kept = np.unique(np.append(kept, data_dict["sampled_index"]))
+            chosen = np.isin(kept, data_dict["sampled_index"])
+            data_dict["sampled_index"] = np.flatnonzero(chosen)
+        return annotate(index_operator(data_dict, kept), kept)

@@ -1,6 +1,4 @@
-"""Semantic objectives of the teacher-student trunk."""
-
-from dataclasses import dataclass
+"""Distilling observable softmaps: the semantic objective of DOS."""
 
 import torch.nn as nn
 from torch import Tensor
@@ -9,27 +7,7 @@ from pointins_plugin.host import MODELS
 from pointins_plugin.losses.softmap import softmap_loss, softmap_target
 from pointins_plugin.models.heads import PrototypeHead
 
-
-@dataclass(frozen=True)
-class Match:
-    """Pairs of student and teacher tokens that show the same place.
-
-    Attributes:
-        student: (M,) student tokens, sorted by cloud.
-        teacher: (M,) their teacher tokens, of the same or of another view.
-        batch: (M,) the student's cloud (view) of every pair.
-    """
-
-    student: Tensor
-    teacher: Tensor
-    batch: Tensor
-
-
-def linear_warmup(start: float, base: float, progress: float, ratio: float) -> float:
-    """Return the value at ``progress`` in [0, 1] of a linear warm-up then constant."""
-    if ratio <= 0 or progress >= ratio:
-        return base
-    return start + (base - start) * progress / ratio
+from .base import LocalViews, Match, linear_warmup
 
 
 @MODELS.register_module()
@@ -52,6 +30,9 @@ class DOSObjective(nn.Module):
     """
 
     student_input = "visible"
+    uses_masked_view = True
+    uses_other_view = True
+    uses_local_views = False
 
     def __init__(
         self,
@@ -94,18 +75,21 @@ class DOSObjective(nn.Module):
             self.teacher_temp_warmup_ratio,
         )
 
-    def teacher_outputs(self, heads: nn.ModuleDict, feature: Tensor) -> Tensor:
-        """Return the teacher's cosines (N, K); call without gradient."""
-        return heads["softmap_head"](feature)
+    def teacher_outputs(
+        self, heads: nn.ModuleDict, feature: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the teacher's cosines (N, K) by head; call without gradient."""
+        return {"softmap_head": heads["softmap_head"](feature)}
 
     def forward(
         self,
         heads: nn.ModuleDict,
         feature: Tensor,
-        teacher_outputs: Tensor,
+        teacher_outputs: dict[str, Tensor],
         same_view: Match,
         cross_view: Match,
         num_clouds: int,
+        local_views: LocalViews | None = None,
     ) -> dict[str, Tensor]:
         """Return the named losses of student features (N, C).
 
@@ -116,7 +100,7 @@ class DOSObjective(nn.Module):
         losses = {}
         for name, match in (("same_view", same_view), ("cross_view", cross_view)):
             target = softmap_target(
-                teacher_outputs[match.teacher],
+                teacher_outputs["softmap_head"][match.teacher],
                 match.batch,
                 num_clouds,
                 temperature=self.teacher_temp,

@@ -1,0 +1,48 @@
+"""PointINS on several indoor data sets at once: scannet-pretrain with more data.
+
+As Sonata's multi-data-set pre-training: scenes are pooled and drawn alike, every set
+once an epoch. Leave out what you do not have. S3DIS comes without Area 5, which the
+usual split tests on; ScanNet++ is not here, as its scenes need the reader of Pointcept
+(`ScanNetPPDataset`). The prior is ScanNet's.
+"""
+
+_base_ = ["scannet-pretrain.py"]
+
+data = dict(
+    train=dict(
+        _delete_=True,
+        type="ConcatDataset",
+        datasets=[
+            dict(
+                type="ScanNetDataset",
+                split=["train", "val", "test"],
+                data_root="data/scannet",
+                transform={{_base_.transform}},
+            ),
+            dict(
+                type="S3DISDataset",
+                split=["Area_1", "Area_2", "Area_3", "Area_4", "Area_6"],
+                data_root="data/s3dis",
+                transform={{_base_.transform}},
+            ),
+            dict(
+                type="DefaultDataset",
+                split=["Training", "Validation"],
+                data_root="data/arkitscenes",
+                transform={{_base_.transform}},
+            ),
+            dict(
+                type="DefaultDataset",
+                split=["train", "val"],
+                data_root="data/hm3d",
+                transform={{_base_.transform}},
+            ),
+            dict(
+                type="DefaultDataset",
+                split=["train/scene_*", "val/scene_*", "test/scene_*"],
+                data_root="data/structured3d",
+                transform={{_base_.transform}},
+            ),
+        ],
+    ),
+)

@@ -1,0 +1,5 @@
+"""PointGroup on mOSD table tops, fine-tuning: all of the network learns."""
+
+_base_ = ["mosd-insseg-dec.py"]
+
+model = dict(backbone=dict(freeze_encoder=False))

@@ -1,0 +1,33 @@
+"""PointINS on nuScenes: LiDAR scans, the *paper* preset, no colour, no normals.
+
+The prior is that of SemanticKITTI's things (.9 m in the median);
+`pointins fit-prior --config pointins/nuscenes-pretrain` fits one without labels.
+"""
+
+from pointins_plugin.lidar_recipes import pretrain
+
+_base_ = ["_base_/lidar_pretrain.py"]
+
+grid_size = 0.05
+
+model = dict(
+    offset_branch=dict(prior=dict(type="weibull", shape=2.04, scale=1.084)),
+)
+
+transform = pretrain(
+    grid_size,
+    max_size=32768,
+    crop=dict(type="RangeCrop", near=2.0, far=60.0),
+)
+data = dict(
+    train=dict(
+        type="NuScenesPanopticDataset",
+        split="train",
+        data_root="data/nuscenes",
+        frame="vehicle",
+        labels=False,
+        transform=transform,
+    ),
+)
+
+del pretrain

@@ -1,0 +1,9 @@
+"""PointGroup on procedural rooms, decoder probing: the encoder is frozen."""
+
+_base_ = ["rooms-insseg-lin.py"]
+
+model = dict(
+    backbone={{_base_.decoder}},
+    backbone_out_channels={{_base_.decoder_channels}},
+    freeze_backbone=False,
+)

@@ -1,0 +1,5 @@
+"""PointGroup on procedural rooms, fine-tuning: all of the network learns."""
+
+_base_ = ["rooms-insseg-dec.py"]
+
+model = dict(backbone=dict(freeze_encoder=False))

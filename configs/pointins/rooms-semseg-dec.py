@@ -1,0 +1,9 @@
+"""Semantic classes on procedural rooms, decoder probing: the encoder is frozen."""
+
+_base_ = ["rooms-semseg-lin.py"]
+
+model = dict(
+    backbone={{_base_.decoder}},
+    backbone_out_channels={{_base_.decoder_channels}},
+    freeze_backbone=False,
+)

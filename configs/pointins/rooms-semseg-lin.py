@@ -1,0 +1,40 @@
+"""Semantic classes on procedural rooms, linear probing: a frozen backbone.
+
+The paper-scale protocol in minutes on two CPU cores. Needs a checkpoint of
+demo-pretrain or rooms-pretrain (-w), whose encoder this is.
+"""
+
+from pointins_plugin.recipes import semseg_test, semseg_train, semseg_val
+
+_base_ = [
+    "_base_/semseg.py",
+    "_base_/ptv3_downstream_small.py",
+    "_base_/rooms.py",
+]
+
+grid_size = 0.08
+
+batch_size = 4
+num_worker = 1
+epoch = 24
+eval_epoch = 4
+enable_amp = False
+seed = 0
+
+model = dict(
+    backbone={{_base_.encoder}},
+    backbone_out_channels={{_base_.encoder_channels}},
+    num_classes={{_base_.num_classes}},
+)
+
+transform = semseg_train(
+    grid_size,
+    crops=(dict(type="SphereCrop", sample_rate=0.8, mode="random"),),
+)
+data = dict(
+    train=dict(transform=transform),
+    val=dict(transform=semseg_val(grid_size)),
+    test=semseg_test(grid_size, augment=False),
+)
+
+del semseg_test, semseg_train, semseg_val

@@ -1,0 +1,8 @@
+"""Semantic classes on procedural rooms from random weights, for comparison."""
+
+_base_ = ["rooms-semseg-ft.py"]
+
+optimizer = {{_base_.scratch_optimizer}}
+scheduler = {{_base_.scratch_scheduler}}
+param_dicts = {{_base_.scratch_param_dicts}}
+hooks = {{_base_.scratch_hooks}}

@@ -1,0 +1,5 @@
+"""DOS on ScanNet with a sparse-convolution U-Net: no offset branch."""
+
+_base_ = ["scannet-pretrain-spunet.py"]
+
+model = dict(offset_branch=None)

@@ -1,0 +1,14 @@
+"""PointContrast (hardest-contrastive loss) on ScanNet: the -nce run, other loss."""
+
+_base_ = ["scannet-pretrain-pointcontrast-nce.py"]
+
+model = dict(
+    loss=dict(
+        _delete_=True,
+        type="HardestContrastiveLoss",
+        positive_margin=0.1,
+        negative_margin=1.4,
+        num_pairs=4096,
+        num_negatives=2048,
+    ),
+)

@@ -1,0 +1,5 @@
+"""PointGroup on ScanNet200, fine-tuning: all of the network learns."""
+
+_base_ = ["scannet200-insseg-dec.py"]
+
+model = dict(backbone=dict(freeze_encoder=False))

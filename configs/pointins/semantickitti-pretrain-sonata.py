@@ -1,0 +1,5 @@
+"""Sonata on SemanticKITTI: the same run without the offset branch."""
+
+_base_ = ["semantickitti-pretrain-sonata-offset.py"]
+
+model = dict(offset_branch=None)

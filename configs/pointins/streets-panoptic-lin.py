@@ -1,0 +1,59 @@
+"""Panoptic segmentation of procedural streets, linear probing: a frozen backbone.
+
+The paper-scale protocol in minutes on two CPU cores. Needs a checkpoint of
+streets-pretrain (-w), whose encoder, cells and range these are.
+"""
+
+from pointins_plugin.lidar_recipes import panoptic_train, panoptic_val
+
+_base_ = [
+    "_base_/panoptic.py",
+    "_base_/ptv3_downstream_small_lidar.py",
+    "_base_/streets.py",
+]
+
+grid_size = 0.15
+
+batch_size = 2
+num_worker = 1
+epoch = 10
+eval_epoch = 2
+mix_prob = 0
+enable_amp = False
+seed = 0
+
+optimizer = dict(lr=0.01)
+scheduler = dict(max_lr=[0.01, 0.001])
+param_dicts = [dict(keyword="block", lr=0.001)]
+
+model = dict(
+    backbone={{_base_.encoder}},
+    backbone_out_channels={{_base_.encoder_channels}},
+    semantic_num_classes={{_base_.num_classes}},
+    segment_ignore_index={{_base_.segment_ignore_index}},
+)
+
+before = [
+    dict(type="RangeCrop", near=2.0, far=30.0),
+    dict(type="CenterShift", apply_z=True),
+]
+transform_val = panoptic_val({{_base_.segment_ignore_index}}, grid_size, before)
+data = dict(
+    train=dict(
+        transform=panoptic_train({{_base_.segment_ignore_index}}, grid_size, before)
+    ),
+    val=dict(transform=transform_val),
+    test=dict(transform=transform_val),
+)
+
+hooks = [
+    dict(type="PretrainedLoader", branch="student", init_bias_head=False),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="PanopticEvaluator", min_points={{_base_.min_points}}),
+    dict(type="CheckpointSaver", save_freq=None),
+    dict(type="PreciseEvaluator", test_last=False),
+]
+test = dict(type="PanopticTester", min_points={{_base_.min_points}}, verbose=False)
+
+del panoptic_train, panoptic_val

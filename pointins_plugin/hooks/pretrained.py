@@ -1,0 +1,206 @@
+"""Loading a pre-trained backbone for a downstream task."""
+
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.hooks.bias_head import OffsetWeights, init_bias_head
+from pointins_plugin.host import HOOKS, comm
+from pointins_plugin.host.standalone.checkpoint import load_checkpoint
+
+BRANCHES = ("student", "teacher")
+_DECODER = "backbone.dec."
+_MOST_POINTS = 20_000  # that the bias head is fitted on, over all processes
+
+
+class _SeenEnoughError(Exception):
+    """Ends a forward pass whose first part was all that was needed."""
+
+
+def backbone_weights(
+    state: dict[str, Tensor], branch: str, path: str
+) -> dict[str, Tensor]:
+    """Return a pre-trained backbone under the names ``backbone.*``.
+
+    Args:
+        state: weights of a checkpoint.
+        branch: ``"student"`` or ``"teacher"``; a checkpoint of neither (a supervised
+            model) gives its ``backbone``.
+        path: of the checkpoint, for errors.
+
+    Raises:
+        UserError: it has no such backbone.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    for prefix in (f"{branch}.backbone.", "backbone."):
+        found = {
+            f"backbone.{key.removeprefix(prefix)}": value
+            for key, value in state.items()
+            if key.startswith(prefix)
+        }
+        if found:
+            return found
+    other = next((b for b in BRANCHES if f"{b}.backbone" in " ".join(state)), None)
+    hint = f"it has that of the {other}" if other else "it has no backbone at all"
+    raise UserError(
+        f"checkpoint {path} has no backbone of the {branch} ({hint}); give a "
+        "checkpoint of pre-training"
+    )
+
+
+@HOOKS.register_module()
+class PretrainedLoader(HOOKS.get("CheckpointLoader")):
+    """Load the backbone of a pre-training checkpoint into a downstream model.
+
+    In the place of ``CheckpointLoader``, whose work it does when a run resumes. The
+    share of the backbone's keys that matched is logged and kept in ``matched``; a
+    decoder, which pre-training has not, starts anew.
+
+    Args:
+        branch: ``"student"`` or ``"teacher"``.
+        min_matched: least share of the backbone's keys, the decoder's left out.
+        init_bias_head: let PointGroup's bias head start as the pre-trained offset
+            head; where the heads see the encoder's features.
+        init_batches: training batches that the bias head is fitted on.
+        required: refuse to train without a checkpoint.
+
+    Raises:
+        UserError: no checkpoint given, or it does not fit.
+    """
+
+    def __init__(
+        self,
+        branch: str = "student",
+        min_matched: float = 0.9,
+        init_bias_head: bool = False,
+        init_batches: int = 4,
+        required: bool = True,
+    ):
+        super().__init__()
+        if branch not in BRANCHES:
+            raise UserError(
+                f"config: PretrainedLoader branch={branch!r}; use 'student' or "
+                "'teacher'"
+            )
+        self.branch = branch
+        self.min_matched = min_matched
+        self.init_bias_head = init_bias_head
+        self.init_batches = init_batches
+        self.required = required
+        self.matched: float | None = None
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        if trainer.cfg.resume:
+            super().before_train()
+            return
+        path = trainer.cfg.weight
+        if not path:
+            if self.required:
+                raise UserError(
+                    "PretrainedLoader: no weights given: name a pre-training "
+                    "checkpoint by -w, or use the -scratch config"
+                )
+            trainer.logger.info("No weight given: the backbone starts from scratch")
+            return
+        state = load_checkpoint(path)["state_dict"]
+        model = trainer.model
+        model = model.module if hasattr(model, "module") else model
+        self._load(model, backbone_weights(state, self.branch, path), path)
+        if self.init_bias_head:
+            self._init_bias_head(model, OffsetWeights.of(state, self.branch, path))
+
+    def _load(self, model: nn.Module, given: dict[str, Tensor], path: str) -> None:
+        own = model.state_dict()
+        decoded = any(key.startswith(_DECODER) for key in given)
+        wanted = [
+            key
+            for key in own
+            if key.startswith("backbone.") and (decoded or not key.startswith(_DECODER))
+        ]
+        fitting = {
+            key: given[key]
+            for key in wanted
+            if key in given and given[key].shape == own[key].shape
+        }
+        self.matched = len(fitting) / len(wanted) if wanted else 0.0
+        text = (
+            f"{len(fitting)} of {len(wanted)} keys of the backbone matched the "
+            f"{self.branch}'s ({self.matched:.1%})"
+        )
+        if self.matched < self.min_matched:
+            first = next((key for key in wanted if key not in fitting), "backbone.*")
+            raise UserError(
+                f"checkpoint {path}: {text}, {self.min_matched:.0%} are needed (first "
+                f"without a match: {first}); give model.backbone the keywords of "
+                "pre-training"
+            )
+        log = self.trainer.logger.info
+        log(f"Loaded {path}: {text}")
+        missing = [key for key in wanted if key not in fitting]
+        anew = sum(key.startswith(_DECODER) for key in own) * (not decoded)
+        unused = [key for key in given if key not in fitting]
+        if missing:
+            log(f"Keys of the backbone kept as they were: {', '.join(missing)}")
+        if anew:
+            log(f"The decoder starts anew: {anew} keys")
+        if unused:
+            log(f"Keys of the checkpoint's backbone not used: {', '.join(unused)}")
+        model.load_state_dict(fitting, strict=False)
+
+    def _init_bias_head(self, model: nn.Module, weights: OffsetWeights) -> None:
+        if not hasattr(model, "bias_head"):
+            raise UserError(
+                f"PretrainedLoader: init_bias_head, but {type(model).__name__} has no "
+                "bias head"
+            )
+        channels = self.trainer.cfg.model.backbone.get("enc_channels", ())
+        found = model.bias_head[0].in_features
+        columns = weights.feature_columns(tuple(channels), found)
+        batches = islice(self.trainer.train_loader, self.init_batches)
+        feature = head_inputs(model, model.bias_head, batches)
+        r2 = init_bias_head(model.bias_head, weights, columns, feature)
+        self.trainer.logger.info(
+            f"The bias head starts as the {self.branch}'s offset head (R^2 of its "
+            f"offsets {r2:.3f} on {len(feature)} points)"
+        )
+
+
+@torch.no_grad()
+def head_inputs(model: nn.Module, head: nn.Module, batches: Any) -> Tensor:
+    """Return what a head of a model sees on some batches, (N, C), thinned.
+
+    The rows of all processes are put together, so that all see the same.
+    """
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+        raise _SeenEnoughError
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        for batch in batches:
+            batch = {
+                key: value.to(device) if isinstance(value, Tensor) else value
+                for key, value in batch.items()
+            }
+            try:
+                model(batch)
+            except _SeenEnoughError:
+                pass
+    finally:
+        handle.remove()
+        model.train(was_training)
+    rows = torch.cat(seen) if seen else torch.zeros(0, 1)
+    most = _MOST_POINTS // comm.get_world_size()
+    rows = rows[:: max(1, -(-len(rows) // most))]
+    parts = comm.all_gather(rows.cpu())
+    return torch.cat([part.to(device) for part in parts])

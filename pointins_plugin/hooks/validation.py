@@ -1,0 +1,143 @@
+"""What evaluators share: when they run, over which batches, and their report."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import HookBase, comm
+
+
+class ValidationHook(HookBase):
+    """Evaluate the model on the validation data after epochs, and write a JSON.
+
+    Args:
+        every: epochs between two evaluations; 0 evaluates at the end only.
+        filename: of the report, in the run's folder: the last result, and the result
+            of every evaluation of the run under ``history``.
+
+    A subclass says what is measured: ``measure`` returns the result, ``metric`` the
+    name and value that ``CheckpointSaver`` compares. Nothing is evaluated where the
+    config says ``evaluate=False``.
+    """
+
+    def __init__(self, every: int = 1, filename: str = "validation.json"):
+        if every < 0:
+            raise UserError(f"{type(self).__name__}: every={every}; give 0 or more")
+        self.every = every
+        self.filename = filename
+        self.history: list[dict[str, Any]] = []
+        self._evaluated = -1
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        if not trainer.cfg.evaluate:
+            return
+        if trainer.val_loader is None:
+            raise UserError(
+                f"{type(self).__name__}: there is no validation data; set data.val in "
+                "the config"
+            )
+        if trainer.cfg.resume:
+            self.history = self._written_history()
+
+    def after_epoch(self) -> None:
+        last = self.trainer.epoch + 1 == self.trainer.max_epoch
+        due = self.every and (self.trainer.epoch + 1) % self.every == 0
+        if self.trainer.cfg.evaluate and (due or last):
+            self.evaluate()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate now and return (on the main process, or {}) what is written."""
+        trainer = self.trainer
+        model = trainer.model
+        was_training = model.training
+        model.eval()
+        try:
+            result = self.measure(model)
+        finally:
+            model.train(was_training)
+        name, value = self.metric(result)
+        trainer.comm_info["current_metric_name"] = name
+        trainer.comm_info["current_metric_value"] = value
+        result = {"epoch": trainer.epoch + 1, "seed": trainer.cfg.seed, **result}
+        self.history = [
+            *(entry for entry in self.history if entry["epoch"] < result["epoch"]),
+            {k: v for k, v in result.items() if not isinstance(v, (dict, list))},
+        ]
+        if not comm.is_main_process():
+            return {}
+        self.log(result)
+        self._write(result)
+        return result
+
+    def measure(self, model: Any) -> dict[str, Any]:
+        """Return the result of the model, which is in evaluation mode."""
+        raise NotImplementedError
+
+    def metric(self, result: dict[str, Any]) -> tuple[str, float]:
+        """Return the name and value by which the best checkpoint is chosen."""
+        raise NotImplementedError
+
+    def log(self, result: dict[str, Any]) -> None:
+        """Log a result and write its scalars."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def outputs(self, model: Any) -> Iterator[tuple[dict, dict]]:
+        """Yield every validation batch, on the model's device, and what it returns."""
+        device = next(model.parameters()).device
+        for batch in self.trainer.val_loader:
+            batch = {
+                key: value.to(device) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+            # Models may change the dictionary they are given.
+            yield batch, model(dict(batch))
+
+    def write_scalars(self, scalars: dict[str, float], epoch: int) -> None:
+        """Write scalars to the run's metrics."""
+        writer = self.trainer.writer
+        for name, value in scalars.items():
+            if writer is not None and not math.isnan(value):
+                writer.add_scalar(f"val/{name}", value, epoch)
+
+    def _path(self) -> str:
+        return os.path.join(self.trainer.cfg.save_path, self.filename)
+
+    def _written_history(self) -> list[dict[str, Any]]:
+        try:
+            with open(self._path(), encoding="utf-8") as file:
+                return list(json.load(file)["history"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # evaluated for the first time, or damaged: start anew
+
+    def _write(self, result: dict[str, Any]) -> None:
+        path = self._path()
+        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+            report = without_nan({**result, "history": self.history})
+            json.dump(report, file, indent=1, allow_nan=False)
+        os.replace(f"{path}.tmp", path)
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested dictionaries and lists with None for numbers JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def to_numpy(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a dictionary with arrays for tensors."""
+    return {
+        key: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

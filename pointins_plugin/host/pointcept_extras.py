@@ -1,0 +1,37 @@
+"""What the standalone host has and Pointcept lacks, registered with Pointcept."""
+
+from typing import Any
+
+from pointcept.datasets import build_dataset, collate_fn
+from pointcept.datasets.transform import TRANSFORMS
+from pointcept.engines.test import TESTERS
+from pointcept.models import build_model
+from pointcept.utils import comm
+from torch.utils.data import DataLoader
+
+from .standalone import panoptic_tester
+from .standalone.testers import load_all
+from .standalone.transforms.colour import RandomColorDrop
+
+TRANSFORMS.register_module(module=RandomColorDrop)
+
+
+@TESTERS.register_module()
+class PanopticTester(panoptic_tester.PanopticTester):
+    """The standalone host's, on Pointcept's data sets and models; same arguments."""
+
+    def build_model(self) -> Any:
+        model = build_model(self.cfg.model)
+        load_all(model, self.cfg.weight)
+        return model.cuda()
+
+    def build_loader(self) -> DataLoader:
+        dataset = build_dataset(self.cfg.data.test)
+        rank, size = comm.get_rank(), comm.get_world_size()
+        return DataLoader(
+            dataset,
+            batch_size=1,
+            sampler=range(rank, len(dataset), size),
+            num_workers=self.cfg.get("num_worker_per_gpu", 0),
+            collate_fn=collate_fn,
+        )

@@ -1,0 +1,62 @@
+"""Rows of all ranks, for statistics over the whole batch."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def gather_rows(values: Tensor) -> tuple[Tensor, slice]:
+    """Join the rows of all ranks; every rank must call it, with any number of rows.
+
+    Gradients reach a rank's own rows, multiplied by the number of ranks: averaged over
+    ranks, as DistributedDataParallel does, those of a loss that every rank computes on
+    the joined rows are the gradients of that loss.
+
+    Args:
+        values: (N, ...) rows of this rank.
+
+    Returns:
+        (M, ...) the rows of rank 0, 1, ..., and which of them are this rank's. On one
+        process ``values`` itself.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return values, slice(0, len(values))
+    world = dist.get_world_size()
+    size = torch.tensor([len(values)], device=values.device)
+    sizes = [torch.zeros_like(size) for _ in range(world)]
+    dist.all_gather(sizes, size)
+    counts = [int(count) for count in sizes]
+    padded = values.new_zeros(max(counts), *values.shape[1:])
+    padded[: len(values)] = values.detach()
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(parts, padded)
+    rank = dist.get_rank()
+    rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    if values.requires_grad:
+        rows[rank] = values * world - values.detach() * (world - 1)
+    start = sum(counts[:rank])
+    return torch.cat(rows), slice(start, start + len(values))
+
+
+def first_generator(
+    generator: torch.Generator | None, device: torch.device
+) -> torch.Generator | None:
+    """Return a generator that draws on every rank what rank 0's would draw.
+
+    Rank 0's own moves on, so that its next draws differ. Without several ranks it is
+    the argument itself.
+
+    Args:
+        generator: CPU generator; None is the default one.
+        device: where collectives work.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return generator
+    state = (torch.get_rng_state() if generator is None else generator.get_state()).to(
+        device
+    )
+    dist.broadcast(state, 0)
+    torch.randint(2, (), generator=generator)
+    shared = torch.Generator()
+    shared.set_state(state.cpu())
+    return shared

@@ -1,0 +1,107 @@
+"""Instances of a whole cloud without labels: any number of points, one answer."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pointins_plugin.evaluation.grouping import Grouping
+from pointins_plugin.inference import SceneTransform
+from pointins_plugin.tiling import Tile, tiles
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted of a cloud's N points.
+
+    Attributes:
+        instance: (N,) int32, -1 for none; numbered from the largest.
+        shift: (N, 3) float32, metres, to the predicted centre of the point's instance.
+        plane: (N,) bool, points of dominant planes, which have no instance.
+        num_tiles: parts that the cloud was predicted in.
+        assumed: what the cloud lacked and was made up.
+    """
+
+    instance: np.ndarray
+    shift: np.ndarray
+    plane: np.ndarray
+    num_tiles: int
+    assumed: tuple[str, ...]
+
+
+def predict_instances(
+    model: Any,
+    transform: SceneTransform,
+    scene: Mapping[str, Any],
+    grouping: Grouping,
+    max_points: int = 20000,
+    overlap: float = 1.0,
+    progress: Callable[[Iterable[Tile]], Iterable[Tile]] = iter,
+) -> Prediction:
+    """Predict offsets part by part, and group the centres of the whole cloud at once.
+
+    Parts bound the memory of the network only: an object that lies in several has one
+    predicted centre, so that nothing has to be merged afterwards. A point is predicted
+    where it is the core of a part; planes are found, and neighbours agree on centres,
+    within parts and their margins too.
+
+    Args:
+        model: has ``predict_offsets`` (``Encoder``, ``PointINS``).
+        transform: of what the model was trained with.
+        scene: ``coord`` (N, 3) metres, z up, and what else there is.
+        grouping: how centres become instances.
+        max_points: most cells of a part.
+        overlap: width of the margin of a part, metres.
+        progress: wraps the parts, to show how many are left.
+
+    Raises:
+        UserError: a scene that cannot be used, or a model without offsets.
+    """
+    cells = transform.cells(scene)
+    coord = cells.arrays["coord"]
+    shift = np.zeros((len(cells), 3), np.float32)
+    plane = np.zeros(len(cells), bool)
+    parts = list(tiles(coord, max_points, overlap))
+    for part in progress(parts):
+        rows = part.rows
+        own = slice(len(part.core))
+        predicted = _offsets(model, transform.batch(cells, rows))
+        flat = grouping.plane(coord[rows])
+        agreed = grouping.agree(coord[rows], predicted, flat)
+        shift[part.core], plane[part.core] = agreed[own], flat[own]
+    instance = by_size(grouping.instances(coord, shift, plane))
+    # The points of a cell share its centre.
+    inverse = cells.inverse
+    points = np.asarray(scene["coord"])
+    moved = points[cells.row][inverse] - points
+    return Prediction(
+        instance[inverse].astype(np.int32),
+        shift[inverse] + moved.astype(np.float32),
+        plane[inverse],
+        len(parts),
+        cells.assumed,
+    )
+
+
+def _offsets(model: Any, batch: dict[str, Any]) -> np.ndarray:
+    device = next(model.parameters()).device
+    batch = {
+        key: value.to(device) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # backbones shuffle their curves
+        return model.predict_offsets(batch)["shift"].float().cpu().numpy()
+
+
+def by_size(instance: np.ndarray) -> np.ndarray:
+    """Number instances anew from the largest, those of one size as they were."""
+    inside = instance >= 0
+    count = np.bincount(instance[inside])
+    order = np.argsort(-count, kind="stable")
+    rank = np.empty(len(count) + 1, np.int64)
+    rank[order] = np.arange(len(count))
+    rank[-1] = -1
+    return rank[instance]

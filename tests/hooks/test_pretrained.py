@@ -1,0 +1,159 @@
+"""Loading pre-trained backbones: which keys, which branch, what is refused."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn as nn
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.hooks import PretrainedLoader
+from pointins_plugin.hooks.pretrained import backbone_weights
+from pointins_plugin.host import ConfigDict, build_model
+
+
+class Net(nn.Module):
+    """A downstream model with an encoder, perhaps a decoder, and a bias head."""
+
+    def __init__(self, width=4, decoder=False):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.enc = nn.Linear(3, width)
+        if decoder:
+            self.backbone.dec = nn.Linear(width, width)
+        self.bias_head = nn.Sequential(
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, 3),
+        )
+
+    def forward(self, batch):
+        return self.bias_head(self.backbone.enc(batch["feat"]))
+
+
+def checkpoint(path, width=4, teacher=True, prefix=""):
+    torch.manual_seed(5)
+    state = {}
+    for branch in ("student", "teacher")[: 1 + teacher]:
+        for name, value in nn.Linear(3, width).state_dict().items():
+            state[f"{prefix}{branch}.backbone.enc.{name}"] = value
+        for layer, shape in ((0, (3, width)), (2, (3, 3))):
+            for name, value in nn.Linear(shape[1], shape[0]).state_dict().items():
+                state[f"{prefix}{branch}.offset_head.mlp.{layer}.{name}"] = value
+    state[f"{prefix}offset_branch.prior.magnitude_prior"] = torch.linspace(0, 1, 1001)
+    torch.save({"state_dict": state}, path)
+    return state
+
+
+def loader(path, model, **options):
+    hook = PretrainedLoader(**options)
+    feat = torch.randn(50, 3)
+    hook.trainer = SimpleNamespace(
+        model=model,
+        cfg=ConfigDict(
+            weight=None if path is None else str(path),
+            resume=False,
+            model={"backbone": {"enc_channels": (4,)}},
+        ),
+        logger=logging.getLogger("test"),
+        train_loader=[{"feat": feat, "name": ["a"]}] * 3,
+    )
+    return hook
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("branch", ["student", "teacher"])
+def test_the_branch_that_was_asked_for(tmp_path, branch, prefix, caplog):
+    state = checkpoint(tmp_path / "x.pth", prefix=prefix)
+    model = Net()
+    hook = loader(tmp_path / "x.pth", model, branch=branch)
+    with caplog.at_level("INFO"):
+        hook.before_train()
+    expected = state[f"{prefix}{branch}.backbone.enc.weight"]
+    assert torch.equal(model.backbone.enc.weight, expected)
+    assert hook.matched == 1
+    assert f"2 of 2 keys of the backbone matched the {branch}'s (100.0%)" in caplog.text
+
+
+def test_a_decoder_starts_anew(tmp_path, caplog):
+    checkpoint(tmp_path / "x.pth")
+    hook = loader(tmp_path / "x.pth", Net(decoder=True))
+    with caplog.at_level("INFO"):
+        hook.before_train()
+    assert hook.matched == 1
+    assert "The decoder starts anew: 2 keys" in caplog.text
+
+
+def test_the_bias_head_starts_as_the_offset_head(tmp_path, caplog):
+    state = checkpoint(tmp_path / "x.pth")
+    model = Net().train()
+    hook = loader(tmp_path / "x.pth", model, init_bias_head=True, init_batches=2)
+    with caplog.at_level("INFO"):
+        hook.before_train()
+    assert "on 100 points" in caplog.text
+    first = state["student.offset_head.mlp.0.weight"]
+    assert torch.equal(model.bias_head[0].weight[:3], first)
+    assert model.training
+
+
+def test_a_supervised_checkpoint_gives_its_backbone():
+    state = {
+        "module.backbone.enc.weight": torch.ones(2),
+        "seg_head.bias": torch.ones(1),
+    }
+    assert list(backbone_weights(state, "student", "x")) == ["backbone.enc.weight"]
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(UserError, match="branch='both'; use 'student' or 'teacher'"):
+        PretrainedLoader(branch="both")
+    with pytest.raises(UserError, match="checkpoint by -w, or use the -scratch"):
+        loader(None, Net()).before_train()
+    loader(None, Net(), required=False).before_train()
+    checkpoint(tmp_path / "x.pth", teacher=False)
+    with pytest.raises(UserError, match=r"no backbone of the teacher .*of the student"):
+        loader(tmp_path / "x.pth", Net(), branch="teacher").before_train()
+    with pytest.raises(UserError, match=r"0 of 2 keys .*first without a match"):
+        loader(tmp_path / "x.pth", Net(width=5)).before_train()
+    with pytest.raises(UserError, match="does not exist"):
+        loader(tmp_path / "y.pth", Net()).before_train()
+    model = Net()
+    del model.bias_head
+    with pytest.raises(UserError, match="has no bias head"):
+        loader(tmp_path / "x.pth", model, init_bias_head=True).before_train()
+
+
+def test_a_real_encoder_fits_a_probe_and_a_decoder(tmp_path):
+    encoder = dict(
+        type="PT-v3m2",
+        in_channels=4,
+        stride=(2,),
+        enc_depths=(1, 1),
+        enc_channels=(8, 8),
+        enc_num_head=(1, 1),
+        enc_patch_size=(16, 16),
+        dec_depths=(1,),
+        dec_channels=(8,),
+        dec_num_head=(1,),
+        dec_patch_size=(16,),
+        enc_mode=True,
+    )
+    pretrained = build_model({**encoder, "mask_token": True})
+    state = {f"student.backbone.{k}": v for k, v in pretrained.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    for enc_mode, channels in ((True, 16), (False, 8)):
+        model = build_model(
+            dict(
+                type="DefaultSegmentorV2",
+                num_classes=2,
+                backbone_out_channels=channels,
+                backbone={**encoder, "enc_mode": enc_mode},
+            )
+        )
+        hook = loader(tmp_path / "x.pth", model)
+        hook.before_train()
+        assert hook.matched == 1
+        for name, value in model.backbone.enc.state_dict().items():
+            assert torch.equal(value, pretrained.enc.state_dict()[name])

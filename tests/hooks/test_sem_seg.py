@@ -1,0 +1,103 @@
+"""The semantic evaluator: scores of the batch's points or of the original ones."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn as nn
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.hooks import SemSegEvaluator
+
+
+class Constant(nn.Module):
+    """Predicts class 1 on the first half of its points and 0 on the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch):
+        half = torch.arange(len(batch["coord"])) < len(batch["coord"]) // 2
+        logits = torch.stack([~half, half], dim=1).float()
+        return {"loss": torch.tensor(1.0), "seg_logits": logits}
+
+
+def evaluator(tmp_path, batches, **options):
+    hook = SemSegEvaluator(**options)
+    hook.trainer = SimpleNamespace(
+        model=Constant(),
+        val_loader=batches,
+        cfg=SimpleNamespace(
+            save_path=str(tmp_path),
+            seed=3,
+            evaluate=True,
+            resume=False,
+            data=SimpleNamespace(names=["a", "b"], num_classes=2, ignore_index=-1),
+        ),
+        comm_info={},
+        logger=logging.getLogger("test"),
+        writer=None,
+        epoch=0,
+        max_epoch=1,
+    )
+    return hook
+
+
+def batch(segment):
+    segment = torch.tensor(segment)
+    return {
+        "coord": torch.zeros(len(segment), 3),
+        "offset": torch.tensor([len(segment)]),
+        "segment": segment,
+    }
+
+
+def test_scores_by_hand(tmp_path):
+    hook = evaluator(tmp_path, [batch([1, 0, 0, 0]), batch([1, 1, -1, 0])])
+    hook.after_epoch()
+    written = json.loads((tmp_path / "semantic.json").read_text())
+    # class b: 3 hits, 1 false; class a: 3 hits, 1 missed
+    assert written["classes"]["a"]["iou"] == pytest.approx(75)
+    assert written["classes"]["b"]["iou"] == pytest.approx(75)
+    assert written["classes"]["a"]["acc"] == pytest.approx(75)
+    assert written["classes"]["b"]["acc"] == pytest.approx(100)
+    assert written["allacc"] == pytest.approx(100 * 6 / 7)
+    assert written["scenes"] == 2
+    assert hook.trainer.comm_info["current_metric_value"] == pytest.approx(0.75)
+    assert hook.trainer.comm_info["current_metric_name"] == "mIoU"
+
+
+def test_original_points_are_scored(tmp_path):
+    data = batch([0, 0])
+    data["inverse"] = torch.tensor([0, 0, 1])
+    data["origin_segment"] = torch.tensor([1, 1, 0])
+    result = evaluator(tmp_path, [data]).evaluate()
+    assert result["miou"] == 100
+
+
+def test_class_scores_are_written_if_asked(tmp_path):
+    seen = {}
+    hook = evaluator(tmp_path, [batch([1, 0])], write_cls_iou=True)
+    hook.trainer.writer = SimpleNamespace(
+        add_scalar=lambda name, value, step: seen.update({name: value})
+    )
+    hook.evaluate()
+    assert seen["val/mIoU"] == seen["val/cls_0-a IoU"] == 1
+    assert "val/allAcc" in seen
+
+
+def test_refusals(tmp_path):
+    data = batch([0, 0])
+    data["inverse"] = torch.tensor([0, 0, 1])
+    with pytest.raises(UserError, match="no 'origin_segment'"):
+        evaluator(tmp_path, [data]).evaluate()
+    data["origin_segment"] = torch.tensor([0, 0, 0])
+    data["offset"] = torch.tensor([1, 2])
+    with pytest.raises(UserError, match="set batch_size_val"):
+        evaluator(tmp_path, [data]).evaluate()
+    del data["segment"]
+    with pytest.raises(UserError, match="no 'segment'"):
+        evaluator(tmp_path, [data]).evaluate()

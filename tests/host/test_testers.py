@@ -1,0 +1,159 @@
+"""Testing whole scenes: votes of fragments, the report, the best checkpoint."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import ConfigDict
+from pointins_plugin.host.standalone.registry import HOOKS, TESTERS
+
+NAMES = ["floor", "chair", "table"]
+
+
+class Reading(nn.Module):
+    """Predicts the class and the instance that the features hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, batch):
+        logits = self.scale * batch["feat"][:, :3]
+        if "instance" not in batch:
+            return {"seg_logits": logits}
+        masks = batch["instance"] == torch.arange(2)[:, None]
+        return {
+            "pred_masks": masks,
+            "pred_classes": torch.tensor([1, 2]),
+            "pred_scores": torch.tensor([0.9, 0.8]),
+        }
+
+
+def config(tmp_path, **options):
+    data = {"names": NAMES, "num_classes": 3, "ignore_index": -1, "test": {}}
+    return ConfigDict(
+        {"save_path": str(tmp_path), "data": data, "weight": None, **options}
+    )
+
+
+def fragment(index, logits):
+    return {
+        "coord": torch.zeros(len(index), 3),
+        "feat": torch.tensor(logits).float(),
+        "index": torch.tensor(index),
+        "offset": torch.tensor([len(index)]),
+    }
+
+
+def scene(**more):
+    """Three points; the second is voted twice for class 1 and once, louder, for 2."""
+    fragments = [
+        fragment([0, 1], [[9, 0, 0], [0, 1, 0]]),
+        fragment([2, 1], [[0, 0, 9], [0, 1, 0]]),
+        fragment([1], [[0, 0, 1.2]]),
+    ]
+    return {
+        "segment": np.array([0, 1, 2]),
+        "name": "a",
+        "fragment_list": fragments,
+        **more,
+    }
+
+
+def semantic_tester(tmp_path, data):
+    return TESTERS.build(
+        dict(
+            type="SemSegTester",
+            cfg=config(tmp_path),
+            model=Reading(),
+            test_loader=[data],
+            verbose=True,
+        )
+    )
+
+
+def test_fragments_vote(tmp_path):
+    result = semantic_tester(tmp_path, scene()).test()
+    assert result["miou"] == 100
+    assert json.loads((tmp_path / "result/semantic.json").read_text())["scenes"] == 1
+    assert np.load(tmp_path / "result/a_pred.npy").tolist() == [0, 1, 2]
+
+
+def test_thinned_scenes_are_scored_at_their_original_points(tmp_path):
+    data = scene(
+        inverse=np.array([0, 0, 1, 2, 2]), origin_segment=np.array([0, 0, 1, 2, 1])
+    )
+    result = semantic_tester(tmp_path, data).test()
+    assert result["allacc"] == pytest.approx(80)
+
+
+def test_instances(tmp_path):
+    instance = torch.tensor([0, 1, -1]).repeat_interleave(150)
+    batch = {
+        "coord": torch.rand(450, 3),
+        "feat": torch.zeros(450, 3),
+        "offset": torch.tensor([450]),
+        "segment": torch.tensor([1, 2, 0]).repeat_interleave(150),
+        "instance": instance,
+        "name": ["a"],
+    }
+    tester = TESTERS.build(
+        dict(
+            type="InsSegTester",
+            segment_ignore_index=(-1, 0),
+            instance_ignore_index=-1,
+            verbose=False,
+            cfg=config(tmp_path),
+            model=Reading(),
+            test_loader=[batch],
+        )
+    )
+    result = tester.test()
+    assert result["ap50"] == 100
+    assert set(result["classes"]) == {"chair", "table"}
+    assert (tmp_path / "result/instance_ap.json").is_file()
+
+
+def test_the_best_checkpoint_is_tested(tmp_path):
+    model, seen = Reading(), []
+
+    @TESTERS.register_module("ToyTester", force=True)
+    class ToyTester:
+        def __init__(self, cfg, model, word):
+            seen.append((model.scale.item(), word))
+
+        def test(self):
+            seen.append("tested")
+
+    (tmp_path / "model").mkdir()
+    torch.save(
+        {"state_dict": {"scale": torch.tensor(7.0)}}, tmp_path / "model/model_best.pth"
+    )
+    cfg = config(tmp_path, test={"type": "ToyTester", "word": "hi"})
+    for last in (True, False):
+        hook = HOOKS.build(dict(type="PreciseEvaluator", test_last=last))
+        hook.trainer = SimpleNamespace(cfg=cfg, model=model)
+        hook.after_train()
+    assert seen == [(1.0, "hi"), "tested", (7.0, "hi"), "tested"]
+
+
+def test_refusals(tmp_path):
+    cfg = config(tmp_path)
+    del cfg.data["test"]
+    with pytest.raises(UserError, match=r"needs data\.test"):
+        TESTERS.build(dict(type="SemSegTester", cfg=cfg))
+    with pytest.raises(UserError, match="name one by -w"):
+        TESTERS.build(dict(type="SemSegTester", cfg=config(tmp_path), test_loader=[0]))
+    torch.save({"state_dict": {"other": torch.zeros(1)}}, tmp_path / "x.pth")
+    cfg = config(tmp_path, test={"type": "SemSegTester"})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "x.pth").rename(tmp_path / "model/model_best.pth")
+    hook = HOOKS.build(dict(type="PreciseEvaluator"))
+    hook.trainer = SimpleNamespace(cfg=cfg, model=Reading())
+    with pytest.raises(UserError, match="all are needed"):
+        hook.after_train()

@@ -1,0 +1,51 @@
+"""Ground of outdoor scans: slopes, kerbs, empty cells."""
+
+import numpy as np
+import pytest
+
+from pointins_plugin.ops.ground import ground_points
+
+
+def terrain(slope, n=20000, seed=0):
+    """A slope with a box of 4 x 2 x 1.5 m on it; returns coord and what is box."""
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(-30, 30, (n, 2))
+    box = (np.abs(xy[:, 0] - 10) < 2) & (np.abs(xy[:, 1]) < 1)
+    z = slope * xy[:, 0] + 0.02 * rng.standard_normal(n)
+    z[box] += rng.uniform(0.4, 1.5, box.sum())
+    return np.column_stack([xy, z]), box
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, -0.1])
+def test_a_slope_is_ground_and_a_box_is_not(slope):
+    coord, box = terrain(slope)
+    ground = ground_points(coord)
+    assert ground[~box].mean() > 0.995
+    assert not ground[box].any()
+
+
+def test_a_bend_that_no_plane_follows():
+    coord, box = terrain(0.05)
+    coord[:, 2] += 0.001 * np.square(coord[:, 0])  # .9 m up at the ends
+    ground = ground_points(coord)
+    assert ground[~box].mean() > 0.9
+    assert not ground[box].any()
+
+
+def test_height_and_a_kerb():
+    coord, box = terrain(0.0)
+    kerb = coord[:, 1] > 5
+    coord[kerb, 2] += 0.15
+    assert ground_points(coord)[kerb].mean() > 0.99
+    low = ground_points(coord, height=2.0)
+    assert low[box].all()
+
+
+def test_where_nothing_is_seen():
+    coord, _ = terrain(0.0)
+    far = coord[np.hypot(coord[:, 0], coord[:, 1]) > 20]
+    island = np.array([[0.0, 0.0, 1.0]])
+    ground = ground_points(np.concatenate([far, island]))
+    assert not ground[-1]
+    assert ground_points(np.zeros((0, 3))).shape == (0,)
+    assert ground_points(np.ones((1, 3))).tolist() == [True]
