@@ -7,6 +7,8 @@ from pointins_plugin.host import Point
 from pointins_plugin.models.tokens import (
     backbone_tokens,
     block_mask,
+    cell_tokens,
+    cube_mask,
     grid_coordinates,
     input_to_token,
     pool_cells,
@@ -176,3 +178,41 @@ def test_pooled_tokens_are_those_that_blocks_mask_as_a_whole():
     count = torch.bincount(input_to_token(tokens))
     assert ((masked == 0) | (masked == count)).all()
     assert 0 < mask.sum() < 600
+
+
+def test_all_pools_may_be_undone():
+    tokens, relative = up_cast(pyramid(), None)
+    expected, _ = up_cast(pyramid(), 2)
+    assert tokens.feat.tolist() == expected.feat.tolist()
+    assert relative.shape == (4, 6)
+
+
+def test_clouds_may_share_a_grid():
+    coord = torch.tensor([[5.0, 5, 5], [5.25, 5, 5], [-3, 0, 1]])
+    grid = grid_coordinates(coord, torch.tensor([2, 3]), 0.5, shared=True)
+    assert grid.tolist() == [[16, 10, 8], [16, 10, 8], [0, 0, 0]]
+
+
+def test_cubes_are_tokens_in_metres():
+    coord = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.3, 0, 0], [0.0, 0, 0]])
+    feat = torch.tensor([[1.0], [3.0], [5.0], [7.0]])
+    tokens, owner = cell_tokens(coord, feat, torch.tensor([3, 4]), 0.2)
+    assert owner.tolist() == [0, 0, 1, 2]
+    assert tokens.feat[:, 0].tolist() == [2.0, 5.0, 7.0]
+    assert tokens.offset.tolist() == [2, 3]
+    torch.testing.assert_close(tokens.coord[0], torch.tensor([0.05, 0, 0]))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.0])
+def test_cubes_are_masked_as_a_whole(ratio):
+    coord = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) * 4
+    offset = torch.tensor([1500, 4000])
+    masked = cube_mask(coord, offset, 0.5, ratio, torch.Generator().manual_seed(1))
+    batch = (torch.arange(4000) >= 1500).long()
+    cells = grid_coordinates(coord, offset, 0.5)
+    cube = torch.cat([batch[:, None], cells], 1)
+    _, owner = torch.unique(cube, dim=0, return_inverse=True)
+    total = torch.bincount(owner)
+    inside = torch.bincount(owner, weights=masked.double())
+    assert ((inside == 0) | (inside == total)).all()
+    assert int((inside > 0).sum()) == int(len(total) * ratio)

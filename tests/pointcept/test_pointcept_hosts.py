@@ -54,7 +54,8 @@ def test_same_weights_and_batch_give_the_same_losses(name, in_data, tmp_path):
 NAME = "mosd-pretrain-dos"
 _TRAIN = """
 import sys, pathlib, small_runs
-cfg = small_runs.small_config(sys.argv[1], pathlib.Path(sys.argv[2]), **eval(sys.argv[3]))
+folder = pathlib.Path(sys.argv[2])
+cfg = small_runs.small_config(sys.argv[1], folder, **eval(sys.argv[3]))
 small_runs.train(cfg)
 """
 
