@@ -22,7 +22,16 @@ DEMO = [
     "matplotlib>=3.6",  # pictures
 ]
 
+EXPORT = [
+    "safetensors>=0.4",  # encoders as files that run nothing when they are read
+]
+
+LAZ = [
+    "laspy[lazrs]>=2.4",  # compressed LAS clouds; plain ones need nothing
+]
+
 TEST = [
+    *EXPORT,
     "pytest>=7.4",
     "ruff==0.17.5",  # pinned: another version formats differently
 ]
@@ -106,6 +115,8 @@ setup(
     install_requires=REQUIRED,
     extras_require={
         "demo": DEMO,
+        "export": EXPORT,
+        "laz": LAZ,
         "test": TEST,
         "bench": BENCH,
         "cuda120": CUDA120,
