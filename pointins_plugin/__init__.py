@@ -12,9 +12,21 @@ __version__ = "0.1.0"
 
 try:
     from pointins_plugin import datasets, hooks, losses, models, transforms
-except UserError:
-    # A command imports this package before it can catch anything.
-    sys.excepthook = report_uncaught
-    raise
+    from pointins_plugin.pretrained import load
+except (UserError, ImportError) as error:
+    # A command imports this package before it can catch anything. `pointins doctor`
+    # is there to say what is wrong.
+    if sys.argv[1:2] != ["doctor"]:
+        if isinstance(error, UserError):
+            sys.excepthook = report_uncaught
+        raise
 
-__all__ = ["__version__", "datasets", "hooks", "losses", "models", "transforms"]
+__all__ = [
+    "__version__",
+    "datasets",
+    "hooks",
+    "load",
+    "losses",
+    "models",
+    "transforms",
+]

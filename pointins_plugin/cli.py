@@ -1,8 +1,10 @@
 """The console script `pointins`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pointins_plugin.errors import UserError, report
 
@@ -15,19 +17,38 @@ def main_worker(cfg) -> None:
     TRAINERS.build(dict(type=cfg.train.type, cfg=cfg)).train()
 
 
+def test_worker(cfg) -> None:
+    """Test in this process."""
+    from pointins_plugin.host import TESTERS, default_setup
+
+    cfg = default_setup(cfg)
+    TESTERS.build(dict(cfg=cfg, **cfg.test)).test()
+
+
 def train(words: Sequence[str]) -> None:
     """Train as a config says: the flags of Pointcept's tools/train.py."""
+    _launch("train", words, main_worker)
+
+
+def test(words: Sequence[str]) -> None:
+    """Test a checkpoint: the flags of Pointcept's tools/test.py."""
+    # a run that goes on does not write its config.py anew
+    _launch("test", words, test_worker, resume=True)
+
+
+def _launch(name: str, words: Sequence[str], worker: Callable, **options: Any) -> None:
     from pointins_plugin import host
     from pointins_plugin.paths import find_config
 
     parser = host.default_argument_parser()
-    parser.prog = "pointins train"
+    parser.prog = f"pointins {name}"
     args = parser.parse_args(words)
     if not args.config_file:
-        raise UserError("pointins train: name a config with --config-file")
-    cfg = host.default_config_parser(find_config(args.config_file), args.options)
+        raise UserError(f"pointins {name}: name a config with --config-file")
+    options = {**(args.options or {}), **options}
+    cfg = host.default_config_parser(find_config(args.config_file), options)
     host.launch(
-        main_worker,
+        worker,
         num_gpus_per_machine=args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
@@ -95,6 +116,7 @@ def demo(words: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "demo": demo,
     "train": train,
+    "test": test,
     "fit-prior": fit_prior,
     "check-data": check_data,
     "submit": submit,
@@ -141,6 +163,9 @@ def main(words: Sequence[str] | None = None) -> int:
         COMMANDS[args.command](words[1:])
     except UserError as error:
         return report(error)
+    except BrokenPipeError:  # the reader has seen enough: pointins doctor | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("pointins: interrupted; go on with -r true", file=sys.stderr)
         return 130

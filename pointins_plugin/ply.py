@@ -1,7 +1,6 @@
 """PLY files that any viewer opens: points with values, and offsets as arrows."""
 
 import os
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +249,7 @@ def read_ply(path: str | Path) -> dict[str, np.ndarray]:
 
 def _ascii_rows(file, path: Path, count: int, properties: list) -> np.ndarray:
     try:
-        values = parse_table(islice(file, count), len(properties), count)
+        values = parse_table(file, len(properties), count)
     except ValueError:
         raise UserError(f"{path} is cut short or garbled; save it again") from None
     table = np.empty(count, np.dtype([(name, kind) for name, kind in properties]))

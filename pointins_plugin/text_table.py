@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def parse_table(
         return np.empty((0, columns or 0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # nothing at all: told below
-        values = np.loadtxt(lines, ndmin=2, max_rows=rows, delimiter=delimiter)
+        values = np.loadtxt(islice(lines, rows), ndmin=2, delimiter=delimiter)
     if (rows is not None and len(values) != rows) or not len(values):
         raise ValueError(f"{len(values)} rows where {rows or 'some'} are expected")
     if columns is not None and values.shape[1] != columns:

@@ -7,7 +7,7 @@
 #   -w WEIGHT   checkpoint to start from
 #   -r true     go on with the run of this name from its last checkpoint
 #   -g N        processes on this machine (default: its GPUs, or 1)
-#   -m N        machines (under Slurm)
+#   -m N        machines (under Slurm, or with MASTER_ADDR and NODE_RANK)
 #   -p PYTHON   interpreter (default: see _environment.sh)
 #   -o K=V ...  overrides of the config, up to the end of the line
 #
@@ -49,6 +49,7 @@ else
     . "$(dirname "$0")/_environment.sh"
     ensure_environment demo
 fi
+. "$(dirname "$0")/_launch.sh"
 POINTCEPT=$(sh "$ROOT/scripts/_pointcept.sh")
 
 cd "$ROOT"
@@ -58,16 +59,8 @@ case $CONFIG in
 esac
 [ -n "$NAME" ] || NAME=$(basename "$CONFIG" .py)
 RUN=exp/$DATASET/$NAME
-if [ -z "$GPUS" ]; then
-    # shellcheck disable=SC2086
-    GPUS=$($PYTHON -c 'import torch; print(max(torch.cuda.device_count(), 1))')
-fi
-
-URL=auto
-if [ -n "${SLURM_NODELIST:-}" ]; then
-    HOST=$(scontrol show hostname "$SLURM_NODELIST" | head -n 1)
-    URL=tcp://$HOST:$((10000 + $(printf %s "$RUN" | cksum | cut -d ' ' -f 1) % 20000))
-fi
+count_gpus
+find_machines "$RUN"
 
 if [ "$RESUME" = true ] && [ -f "$RUN/model/model_last.pth" ]; then
     CONFIG=$RUN/config.py
@@ -106,5 +99,5 @@ fi
 # shellcheck disable=SC2086
 exec $PYTHON -m pointins_plugin.cli train --config-file "$CONFIG" \
     --num-gpus "$GPUS" --num-machines "$MACHINES" \
-    --machine-rank "${SLURM_NODEID:-0}" --dist-url "$URL" \
+    --machine-rank "$NODE" --dist-url "$URL" \
     --options save_path="$RUN" resume="$RESUME" weight="$WEIGHT" "$@"

@@ -103,19 +103,26 @@ def test_a_process_of_its_own_exits_with_2(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_train_script_refuses_what_it_cannot_use(tmp_path):
-    for words, message in (
-        ([], "name a config"),
-        (["-c", "x", "-r", "maybe"], "-r is true or false"),
-        (["-x", "1"], "unknown option -x"),
-        (["-c"], "-c needs a value"),
-    ):
-        done = subprocess.run(
-            ["sh", str(ROOT / "scripts" / "train.sh"), *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert message in done.stderr
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("train", [], "name a config"),
+        ("train", ["-c", "x", "-r", "maybe"], "-r is true or false"),
+        ("train", ["-x", "1"], "unknown option -x"),
+        ("train", ["-c"], "-c needs a value"),
+        ("test", [], "name a run"),
+        ("test", ["-r", "true"], "unknown option -r"),
+        ("test", ["-n"], "-n needs a value"),
+        ("test", ["-n", "none"], "exp/pointins/none/config.py"),
+    ],
+)
+def test_scripts_refuse_what_they_cannot_use(tmp_path, script, words, message):
+    done = subprocess.run(
+        ["sh", str(ROOT / "scripts" / f"{script}.sh"), *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr

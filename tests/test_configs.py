@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_run
 
+from pointins_plugin.cli import main
 from pointins_plugin.host import (
     HOOKS,
     TRAINERS,
@@ -76,6 +77,24 @@ def test_trains_and_evaluates(path, data, tmp_path):
     if "test" in cfg.data:
         (report,) = (tmp_path / "run" / "result").glob("*.json")
         assert json.loads(report.read_text())["scenes"] > 0
+
+
+def test_checkpoint_is_tested_on_its_own(data, tmp_path):
+    """By the run's config.py, which stays as it is, to the scores at its end."""
+    path = config_root() / "pointins" / "s3dis-semseg-scratch.py"
+    small = tiny_run.tiny(Config.fromfile(path), data, tmp_path)
+    small.dump(tmp_path / "small.py")
+    words = ["--config-file", str(tmp_path / "small.py")]
+    assert main(["train", *words]) == 0
+    run = tmp_path / "run"
+    report, config = (run / "result" / "semantic.json", run / "config.py")
+    expected, before = json.loads(report.read_text()), config.read_text()
+    report.unlink()
+    weight = f"weight={run / 'model' / 'model_best.pth'}"
+    words = ["--config-file", str(config), "--options", weight]
+    assert main(["test", *words]) == 0
+    assert json.loads(report.read_text()) == expected
+    assert config.read_text() == before
 
 
 def trained(trainer):

@@ -31,6 +31,8 @@ model = dict(
     backbone_out_channels={{_base_.encoder_channels}},
     semantic_num_classes={{_base_.num_classes}},
     segment_ignore_index={{_base_.segment_ignore_index}},
+    min_points=5,
+    smoothing=dict(rounds=2, num_neighbours=11, reach=0.6),
 )
 
 before = [

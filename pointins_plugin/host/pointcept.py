@@ -12,6 +12,7 @@ from pointcept.engines.defaults import (
 from pointcept.engines.hooks import HookBase
 from pointcept.engines.hooks.builder import HOOKS
 from pointcept.engines.launch import launch
+from pointcept.engines.test import TESTERS
 from pointcept.engines.train import TRAINERS, Trainer
 from pointcept.models.builder import MODELS, MODULES, build_model
 from pointcept.models.losses import build_criteria
@@ -40,6 +41,7 @@ __all__ = [
     "LOSSES",
     "MODELS",
     "MODULES",
+    "TESTERS",
     "TRAINERS",
     "TRANSFORMS",
     "Compose",

@@ -402,6 +402,15 @@ def losses_of(trainer):
     return losses(Path(trainer.cfg.save_path).parent)
 
 
+def test_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    for key, value in (("batch_size", 1), ("batch_size_val", 3)):
+        cfg = toy_run.configure(tmp_path, **{key: value})
+        message = f"{key}={value} is shared by 2 processes.*set {key}={value + 1},"
+        with pytest.raises(UserError, match=message):
+            default_setup(cfg)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -461,8 +470,13 @@ def test_killed_at_any_moment_and_resumed(tmp_path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    """Ranks share the batch; gradients are averaged over them."""
+    """Ranks share the batch; gradients and, if asked, statistics are those of all."""
     options = {"batch_size": 16, "epoch": 2, "eval_epoch": 2}
+    options |= {"model.norm": True, "sync_bn": True}
+    # plain descent: AdamW would enlarge the rounding of gradients that BatchNorm
+    # makes zero
+    descent = {"_delete_": True, "type": "SGD", "lr": 0.01, "momentum": 0.9}
+    options["optimizer"] = descent
     launch(_train_without_dropout, 1, cfg=(str(tmp_path / "a"), options))
     launch(_train_without_dropout, 2, cfg=(str(tmp_path / "b"), options))
     one, two = (

@@ -84,11 +84,16 @@ class ToyDataset(torch.utils.data.Dataset):
 class ToyModel(PointModel):
     """A student with dropout that imitates its teacher and the input."""
 
-    def __init__(self, pause=0.0, wider=False):
+    def __init__(self, pause=0.0, wider=False, norm=False):
         super().__init__()
         width = 8 if wider else 4
         self.student, self.teacher = (
-            nn.Sequential(nn.Linear(3, width), nn.Dropout(0.5), nn.Linear(width, 3))
+            nn.Sequential(
+                nn.Linear(3, width),
+                nn.Dropout(0.5),
+                nn.Linear(width, 3),
+                *([nn.BatchNorm1d(3)] if norm else []),
+            )
             for _ in range(2)
         )
         self.teacher.load_state_dict(self.student.state_dict())

@@ -92,6 +92,7 @@ def test_training_and_evaluation():
     assert out["loss"].item() == pytest.approx(parts.item())
     out["loss"].backward()
     assert all(p.grad is not None for p in model.bias_head.parameters())
+    assert any(p.grad is not None for p in model.backbone.parameters())
     assert "pred_segment" not in out
     model.eval()
     with torch.no_grad():

@@ -6,9 +6,11 @@
 """
 
 import json
+import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from small_runs import few_scenes, shrink
 
@@ -22,7 +24,13 @@ def model_and_config(name: str):
     """Build a pre-training model whose forward pass draws nothing but masks."""
     cfg = Config.fromfile(str(config_root() / "pointins" / f"{name}.py"))
     shrink(cfg.model)
-    cfg.model.backbone.update(drop_path=0.0, shuffle_orders=False, enable_flash=False)
+    if cfg.model.backbone.type == "PT-v3m2":
+        cfg.model.backbone.update(
+            drop_path=0.0, shuffle_orders=False, enable_flash=False
+        )
+    if "mask_jitter" in cfg.model:
+        # Jittered points may share a cell, which spconv reads from any one of them.
+        cfg.model.mask_jitter = None
     for part in cfg.data.values():
         if isinstance(part, dict):
             few_scenes(part)
@@ -33,6 +41,8 @@ def model_and_config(name: str):
 def write(name: str, folder: Path) -> None:
     """Write random weights and a batch of two scenes."""
     model, cfg = model_and_config(name)
+    random.seed(0)
+    np.random.seed(0)
     torch.save({"state_dict": model.state_dict()}, folder / "weights.pth")
     dataset = build_dataset(cfg.data.train)
     batch = collate_fn([dataset[0], dataset[1]])
@@ -45,6 +55,8 @@ def losses(name: str, folder: Path) -> dict[str, float]:
     model, _ = model_and_config(name)
     load_all(model, str(folder / "weights.pth"))
     batch = load_checkpoint(str(folder / "batch.pth"))["state_dict"]
+    if hasattr(model, "set_progress"):
+        model.set_progress(0.5)
     torch.manual_seed(5)
     with torch.no_grad():
         output = model.train()(batch)

@@ -39,7 +39,7 @@ def standalone(*words, cwd):
         "mosd-pretrain-paper",
         "mosd-pretrain-sonata-offset",
         "rooms-pretrain-spunet",
-        "rooms-pretrain-pointcontrast-nce",
+        "mosd-pretrain-dos",
     ],
 )
 def test_same_weights_and_batch_give_the_same_losses(name, in_data, tmp_path):
@@ -75,11 +75,9 @@ def test_checkpoint_of_pointcept_loads_here_and_the_other_way(in_data, tmp_path)
     trainer = small_runs.train(
         small_runs.small_config(NAME, third, weight=weight, epoch=2, eval_epoch=2)
     )
-    assert "Missing keys: []" in (third / "train.log").read_text()
-    assert (
-        trainer.model.state_dict().keys()
-        == load_checkpoint(weight)["state_dict"].keys()
-    )
+    shapes = {k: v.shape for k, v in trainer.model.state_dict().items()}
+    taken = load_checkpoint(weight)["state_dict"]
+    assert {k: v.shape for k, v in taken.items()} == shapes
 
 
 def test_resumes_where_it_stopped(in_data, tmp_path):

@@ -23,7 +23,7 @@ model = dict(
         dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
     ],
     grouping="components",
-    radius=0.5,
+    radius=0.4,
     min_points=10,
     freeze_backbone=True,
 )

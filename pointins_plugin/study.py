@@ -1,0 +1,239 @@
+"""Runs of a comparison: each trained once in a process of its own, resumable.
+
+A run's folder says in ``step.json`` what it was started with and whether it is done,
+so that the same study goes on where it was stopped and refuses to mix two settings.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import Config
+from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
+from pointins_plugin.inference import plain_values
+from pointins_plugin.paths import PACKAGE
+
+RECORD, LOG = "step.json", "console.log"
+_LAST = Path("model") / "model_last.pth"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training run of a study.
+
+    Attributes:
+        title: for people.
+        folder: of the run.
+        config: file of its config.
+        options: overrides as ``key=value``, the seed among them.
+        start: the run whose last checkpoint this one starts from, or None.
+        num_gpus: processes.
+    """
+
+    title: str
+    folder: Path
+    config: str
+    options: tuple[str, ...] = ()
+    start: "Step | None" = None
+    num_gpus: int = 1
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint, which is there when the run is done."""
+        return self.folder / _LAST
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder knows of it; plain values.
+
+    Attributes:
+        settings: a digest of the config's values, the overrides, and of the checkpoint
+            it started from.
+        seconds: wall time of all its attempts.
+        done: it ended as it should.
+        digest: of its last checkpoint, "" until it is done.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    done: bool = False
+    digest: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Record | None":
+        """Read the record of a folder, None where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = folder / RECORD
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            raise UserError(
+                f"{path} cannot be read; delete {folder}, so that the run starts anew"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        write_json(folder / RECORD, vars(self))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def settings(step: Step) -> dict[str, Any]:
+    """Return what decides the outcome of a run, as a record keeps it."""
+    cfg = Config.fromfile(step.config)
+    values = json.dumps(
+        {key: plain_values(cfg[key]) for key in cfg}, sort_keys=True, default=repr
+    )
+    start = None
+    if step.start is not None:
+        record = Record.of(step.start.folder)
+        start = record.digest if record is not None else ""
+    return {
+        "config": hashlib.sha256(values.encode()).hexdigest()[:16],
+        "options": list(step.options),
+        "start": start,
+        "num_gpus": step.num_gpus,
+    }
+
+
+def state(step: Step) -> str:
+    """Return ``"done"``, ``"begun"`` or ``"to do"``.
+
+    Raises:
+        UserError: the folder is another study's, or holds a run of other settings.
+    """
+    record = Record.of(step.folder)
+    if record is None:
+        if (step.folder / "config.py").is_file():
+            raise UserError(
+                f"{step.folder} holds a run that `pointins compare` did not start; "
+                "name another --out"
+            )
+        return "to do"
+    now = settings(step)
+    odd = [key for key in now if record.settings.get(key) != now[key]]
+    if odd:
+        raise UserError(
+            f"{step.folder} was run with other settings ({', '.join(odd)}); delete it "
+            "to run it anew, or name another --out"
+        )
+    if record.done and step.checkpoint.is_file():
+        return "done"
+    return "begun" if step.checkpoint.is_file() else "to do"
+
+
+def run_step(step: Step) -> Record:
+    """Train a step to its end, from its last checkpoint if it was stopped.
+
+    Raises:
+        UserError: it failed, with the last line it printed.
+        SystemExit: a signal stopped it; it saved where it was.
+        KeyboardInterrupt: likewise.
+    """
+    before = state(step)
+    record = Record.of(step.folder)
+    if before == "done":
+        return record
+    now = settings(step)
+    record = Record(now) if before == "to do" else record
+    record.write(step.folder)
+    source, options = step.config, list(step.options)
+    if before == "begun":
+        source = str(step.folder / "config.py")
+        options = ["resume=True", f"weight={step.checkpoint}"]
+    elif step.start is not None:
+        options.append(f"weight={step.start.checkpoint}")
+    started = time.perf_counter()
+    done = False
+    try:
+        done = _train(step, source, [*options, f"save_path={step.folder}"])
+    finally:
+        seconds = record.seconds + time.perf_counter() - started
+        digest = _digest(step.checkpoint) if done else ""
+        record = Record(now, seconds, done, digest)
+        record.write(step.folder)
+    return record
+
+
+def _train(step: Step, source: str, options: Sequence[str]) -> bool:
+    """Run the process; return whether its checkpoint is there."""
+    log = step.folder / LOG
+    words = ["train", "--config-file", source, "--num-gpus", str(step.num_gpus)]
+    command = [sys.executable, "-m", "pointins_plugin.cli", *words]
+    path = [os.environ.get("PYTHONPATH", ""), str(PACKAGE.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            [*command, "--options", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        # The run is let to save where it is, whatever stops the study.
+        with StopSignals(forward=[process.pid]):
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.wait()
+                raise
+    if code in STOP_CODES:
+        raise SystemExit(code)
+    if code or not step.checkpoint.is_file():
+        raise UserError(
+            f"{step.title} failed ({last_line(log)}); what it printed is in {log}; "
+            "the same command goes on from here"
+        )
+    return True
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that says something."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 8192))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    said = [line.strip() for line in lines if line.strip()]
+    last = said[-1] if said else "it printed nothing"
+    return last.removeprefix("pointins: error: ")
+
+
+def _digest(path: Path) -> str:
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            total.update(part)
+    return total.hexdigest()[:16]
