@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 REQUIRED = [
-    "torch>=2.1",  # everything; 2.1 has scaled_dot_product_attention on every device
+    "torch>=2.4",  # everything; 2.4 asks autocast by device
     "numpy>=1.24",  # data before it is a tensor; runs on 1.x and 2.x
     "scipy>=1.10",  # k-d trees of neighbour search on CPU, families of priors
     "addict>=2.4",  # Pointcept's batches (Point) and configs are addict dicts
