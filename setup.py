@@ -32,6 +32,7 @@ LAZ = [
 
 TEST = [
     *EXPORT,
+    *LAZ,
     "pytest>=7.4",
     "ruff==0.17.5",  # pinned: another version formats differently
 ]

@@ -1,90 +1,143 @@
 """What the offset branch adds to a training step: PointINS beside DOS.
 
-    python benchmarks/branch_step.py [--config pointins/demo-pretrain] [--steps 20]
+    python benchmarks/branch_step.py [--networks demo half paper] [--rounds 7]
+        [--max-size N] [--device cuda --amp bfloat16] [--json FILE]
 
-Both models take the same batches in turn; prints the medians, their ratio and the
-spread, and writes JSON with --json FILE.
+Per network the same batches, rooms, go through both models in turn: forward, backward
+and optimizer step after the warm-up of the branch. ``demo`` is the network and the
+*spatial* preset of ``pointins/demo-pretrain``; ``paper`` those of
+``pointins/scannet-pretrain`` (Sonata's base, the *paper* preset, a 2 cm grid), ``half``
+the same with half the widths.
 """
 
 import argparse
 import copy
-import json
-import platform
 import statistics
 import time
-from datetime import date
+from typing import Any
 
 import numpy as np
 import torch
+from alternation import report
 
 from pointins_plugin.host import Config, build_dataset, build_model, collate_fn
 from pointins_plugin.paths import find_config
 
+NETWORKS = {
+    "demo": "pointins/demo-pretrain",
+    "half": "pointins/scannet-pretrain",
+    "paper": "pointins/scannet-pretrain",
+}
 
-def step_time(model, optimizer, batch, seed: int) -> float:
-    """Return the seconds of one forward, backward and optimizer step."""
-    torch.manual_seed(seed)
-    start = time.perf_counter()
-    loss = model(copy.copy(batch))["loss"]
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return time.perf_counter() - start
+
+def configure(name: str, max_size: int | None, device: str) -> Config:
+    """Return a network's config on rooms."""
+    cfg = Config.fromfile(find_config(NETWORKS[name]))
+    if name == "demo":
+        return cfg
+    rooms = Config.fromfile(find_config(NETWORKS["demo"])).data.train
+    transform = cfg.data.train.transform
+    for step in transform:
+        if "max_size" in step:
+            step["max_size"] = max_size or 20480
+    cfg.data.train = {**rooms, "transform": transform}
+    cfg.batch_size = 1 if device == "cpu" else 4
+    if device == "cpu":
+        cfg.model.backbone.enable_flash = False
+    if name == "half":
+        widths = cfg.model.backbone.enc_channels
+        cfg.model.backbone.enc_channels = tuple(width // 2 for width in widths)
+    return cfg
+
+
+def batches(cfg: Config, device: str) -> list[dict[str, Any]]:
+    """Return a few batches."""
+    np.random.seed(0)
+    dataset = build_dataset(cfg.data.train)
+    size = cfg.batch_size
+    found = []
+    for start in range(0, 3 * size, size):
+        batch = collate_fn([dataset[start + j] for j in range(size)])
+        found.append(
+            {
+                key: value.to(device) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+        )
+    return found
+
+
+class Step:
+    """Forward, backward and optimizer step of one model."""
+
+    def __init__(self, cfg: Config, branch: Any, device: str, amp: str | None):
+        torch.manual_seed(0)
+        self.model = build_model({**cfg.model, "offset_branch": branch}).to(device)
+        self.model.train().set_progress(0.5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.device, self.dtype = device, amp and getattr(torch, amp)
+
+    def __call__(self, batch: dict, seed: int) -> float:
+        """Return the seconds of a step."""
+        torch.manual_seed(seed)
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
+            loss = self.model(copy.copy(batch))["loss"]
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def measure(name: str, rounds: int, device: str, amp: str | None, max_size) -> dict:
+    """Return the row of one network."""
+    cfg = configure(name, max_size, device)
+    data = batches(cfg, device)
+    branch = cfg.model.offset_branch
+    steps = {
+        "branch": Step(cfg, branch, device, amp),
+        "dos": Step(cfg, None, device, amp),
+    }
+    times: dict[str, list[float]] = {key: [] for key in steps}
+    for index in range(rounds + 1):
+        for key, step in steps.items():
+            seconds = step(data[index % len(data)], index)
+            if index:
+                times[key].append(seconds)
+    # Of pairs of neighbours in time: what else the machine does meets both.
+    pairs = [a / b for a, b in zip(times["branch"], times["dos"], strict=True)]
+    return {
+        "network": name,
+        "points": round(statistics.mean(len(batch["global_coord"]) for batch in data)),
+        "parameters_m": sum(p.numel() for p in steps["dos"].model.student.parameters())
+        / 1e6,
+        "DOS_s": statistics.median(times["dos"]),
+        "PointINS_s": statistics.median(times["branch"]),
+        "ratio": statistics.median(pairs),
+        "ratio_min": min(pairs),
+        "ratio_max": max(pairs),
+    }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="pointins/demo-pretrain")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--networks", nargs="+", default=["demo", "half"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--max-size", type=int, help="points of a view at most")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", help="bfloat16 or float16")
     parser.add_argument("--json")
     args = parser.parse_args()
-    cfg = Config.fromfile(find_config(args.config))
-    np.random.seed(0)
-    dataset = build_dataset(cfg.data.train)
-    batches = [
-        collate_fn([dataset[2 * i + j] for j in range(cfg.batch_size)])
-        for i in range(min(5, len(dataset) // 2))
+    rows = [
+        measure(name, args.rounds, args.device, args.amp, args.max_size)
+        for name in args.networks
     ]
-    runs = {}
-    for name, branch in (("PointINS", cfg.model.offset_branch), ("DOS", None)):
-        torch.manual_seed(0)
-        model = build_model({**cfg.model, "offset_branch": branch}).train()
-        model.set_progress(0.5)
-        runs[name] = (model, torch.optim.AdamW(model.parameters(), lr=1e-4), [])
-    for step in range(args.steps + 2):
-        for model, optimizer, times in runs.values():
-            batch = batches[step % len(batches)]
-            times.append(step_time(model, optimizer, batch, step))
-    result = {}
-    for name, (_, _, times) in runs.items():
-        result[name] = {
-            "median_s": statistics.median(times[2:]),
-            "min_s": min(times[2:]),
-            "max_s": max(times[2:]),
-        }
-    ratio = result["PointINS"]["median_s"] / result["DOS"]["median_s"]
-    points = statistics.mean(len(batch["global_coord"]) for batch in batches)
-    result |= {
-        "ratio": ratio,
-        "config": args.config,
-        "points_a_step": points,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "date": date.today().isoformat(),
-    }
-    print("| step | median s | min | max |\n|---|---|---|---|")
-    for name in runs:
-        row = result[name]
-        print(f"| {name} | {row['median_s']:.3f} | {row['min_s']:.3f} | ", end="")
-        print(f"{row['max_s']:.3f} |")
-    print(
-        f"\nratio {ratio:.3f}, {points:.0f} points a step, {result['threads']} threads"
-    )
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
+    report(rows, args.json)
 
 
 if __name__ == "__main__":
