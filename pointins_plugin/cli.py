@@ -99,6 +99,13 @@ def compare(words: Sequence[str]) -> None:
     run(words)
 
 
+def study(words: Sequence[str]) -> None:
+    """Run the study: every row of its table, and the page."""
+    from pointins_plugin.commands.study import run
+
+    run(words)
+
+
 def doctor(words: Sequence[str]) -> None:
     """Say what is installed, what is missing and what that costs."""
     from pointins_plugin.commands.doctor import run
@@ -123,6 +130,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "export": export,
     "compare": compare,
+    "study": study,
     "doctor": doctor,
 }
 

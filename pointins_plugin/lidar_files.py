@@ -25,7 +25,7 @@ def read_points(path: str | Path, columns: int) -> np.ndarray:
     if len(values) % columns:
         raise UserError(
             f"scan {path} is cut off: {len(values)} numbers do not make rows of "
-            f"{columns}"
+            f"{columns}; get it anew"
         )
     points = values.reshape(-1, columns)
     if len(points) < 2:
@@ -54,7 +54,8 @@ def check_length(path: str | Path, found: int, num_points: int) -> None:
     """Raise a UserError unless a label file has as many rows as its scan."""
     if found != num_points:
         raise UserError(
-            f"labels {path} have {found} rows, but their scan has {num_points} points"
+            f"labels {path} have {found} rows, but their scan has {num_points} points; "
+            "get both anew"
         )
 
 
@@ -82,7 +83,8 @@ def map_classes(
 
 def _unknown(value: int, path: str | Path) -> None:
     raise UserError(
-        f"labels {path} hold class id {int(value)}, which the data set does not define"
+        f"labels {path} hold class id {int(value)}, which the data set does not "
+        "define; get them anew"
     )
 
 
@@ -90,11 +92,14 @@ def _read(path: str | Path, dtype: np.dtype) -> np.ndarray:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); get it anew, or leave "
+            "its scan out"
+        ) from None
     if len(data) % dtype.itemsize:
         raise UserError(
             f"{path} is cut off: {len(data)} bytes are no whole number of "
-            f"{dtype.itemsize}-byte values"
+            f"{dtype.itemsize}-byte values; get it anew"
         )
     # a copy: what is read may be changed
     return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))

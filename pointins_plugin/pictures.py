@@ -369,6 +369,39 @@ def best_azimuth(
     return float(azimuths[int(np.argmax(shown))])
 
 
+def save_curves(
+    path: str | Path,
+    panels: Sequence[
+        tuple[str, str, Sequence[tuple[str, Sequence[float], Sequence[float]]]]
+    ],
+) -> Path:
+    """Draw lines in panels side by side, as one PNG that is never left half-written.
+
+    Args:
+        path: file to write; its folder is made.
+        panels: title, what the horizontal axis is, and lines: label, x and y.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: no matplotlib, or a file that cannot be written.
+    """
+    _, canvas, figure_class, _ = _matplotlib()
+    figure = figure_class(figsize=(5.5 * len(panels), 4), dpi=100)
+    canvas(figure)
+    for column, (title, unit, lines) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), column)
+        for label, x, y in lines:
+            axes.plot(x, y, label=label, linewidth=1.5, marker=".", markersize=4)
+        axes.set_title(title)
+        axes.set_xlabel(unit)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.tight_layout()
+    return _save(figure, path)
+
+
 def _matplotlib():
     """Return matplotlib, set to draw without a display."""
     try:

@@ -233,7 +233,7 @@ def _grouping(cfg: Any, pitch: float, unit: float) -> Grouping:
     """Return the grouping that a run is evaluated by, or one that fits its tokens."""
     for hook in cfg["hooks"] if "hooks" in cfg else ():
         if hook["type"] == "LabelFreeInstanceEvaluator":
-            names = ("radius", "bandwidth", "min_size", "planes", "smoothing")
+            names = ("radius", "bandwidth", "min_size", "planes", "smoothing", "ground")
             options = {name: hook[name] for name in names if name in hook}
             return Grouping(**plain_values({"planes": {}, **options}))
     return Grouping(

@@ -13,6 +13,7 @@ import tiny_run
 from pointins_plugin.cli import main
 from pointins_plugin.host import (
     HOOKS,
+    MODELS,
     TRAINERS,
     Compose,
     Config,
@@ -20,6 +21,7 @@ from pointins_plugin.host import (
     default_config_parser,
     default_setup,
 )
+from pointins_plugin.models import PointINS
 from pointins_plugin.paths import config_root
 
 CONFIGS = sorted((config_root() / "pointins").glob("*.py"))
@@ -43,7 +45,7 @@ def test_reads_dumps_and_builds(path, tmp_path):
             assert [Compose(pipeline) for pipeline in transforms(cfg.data[part])]
     hooks = [HOOKS.build(entry) for entry in cfg.hooks]
     averages = any(hasattr(hook, "averages_teacher") for hook in hooks)
-    assert averages == (cfg.model.type == "PointINS")
+    assert averages == issubclass(MODELS.get(cfg.model.type), PointINS)
     groups = 1 + len(cfg.param_dicts or ())
     max_lr = cfg.scheduler.max_lr
     assert groups == (len(max_lr) if isinstance(max_lr, list) else 1)

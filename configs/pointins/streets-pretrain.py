@@ -2,10 +2,11 @@
 
 Tokens are the 15 cm cells (all three pools are undone); the input is where a point is
 and how strongly it returned. The magnitude prior is the log-normal that
-`pointins fit-prior --min-cluster-size 30 --plane-threshold 0.12` finds without labels.
+`pointins fit-prior --config pointins/streets-pretrain --ground-height 0.2
+--min-cluster-size 30 --max-scenes 20` finds without labels.
 """
 
-_base_ = ["_base_/default_runtime.py", "_base_/spatial.py"]
+_base_ = ["_base_/default_runtime.py", "_base_/spatial_lidar.py"]
 
 grid_size = 0.15
 
@@ -42,14 +43,14 @@ model = dict(
         num_prototypes=256,
     ),
     offset_branch=dict(
-        prior=dict(type="log_normal", median=0.91, sigma=0.75),
+        prior=dict(type="log_normal", median=0.98, sigma=0.8),
         hidden_channels=256,
         odr={{_base_.spatial_odr}},
         scr={{_base_.spatial_scr}},
         loss_weight=1.0,
         warmup_ratio=0.1,
         relative_position=True,
-        planes=dict(threshold=0.15, min_share=0.04, max_planes=6),
+        ground={{_base_.spatial_ground}},
     ),
     num_global_view=2,
     up_cast_level=3,
@@ -168,7 +169,7 @@ hooks = [
         bandwidth=0.35,
         min_size=20,
         min_region=20,
-        planes=dict(threshold=grid_size, min_share=0.04),
+        ground={{_base_.spatial_ground}},
         smoothing=dict(rounds=2, num_neighbours=11, reach=3 * grid_size),
         every=0,
     ),

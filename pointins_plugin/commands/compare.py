@@ -1,36 +1,28 @@
 """The command ``pointins compare``: the table that a paper would print."""
 
 import argparse
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import HOST, Config, build_dataset
+from pointins_plugin.host import Config, build_dataset
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import config_root, find_config
-from pointins_plugin.study import Record, Step, run_step, state, write_json, write_text
+from pointins_plugin.study.provenance import provenance
+from pointins_plugin.study.runs import (
+    Record,
+    Step,
+    run_step,
+    state,
+    write_json,
+    write_text,
+)
+from pointins_plugin.study.scores import scores, summary
 
 UNTRAINED = "untrained"
-# What evaluators write, and the scores of it that are compared.
-REPORTS = {
-    "label_free.json": {
-        "AP": ("methods", "components", "map"),
-        "AP50": ("methods", "components", "ap50"),
-        "AP25": ("methods", "components", "ap25"),
-        "offset R²": ("offset_r2",),
-        "offset cosine": ("offset_cosine",),
-    },
-    "instance_ap.json": {"AP": ("map",), "AP50": ("ap50",), "AP25": ("ap25",)},
-    "semantic.json": {"mIoU": ("miou",), "mAcc": ("macc",), "allAcc": ("allacc",)},
-    "panoptic.json": {"PQ": ("pq",), "RQ": ("rq",), "SQ": ("sq",)},
-}
 PRETRAINING = "pre-training"
+SPARSE = "-spunet"  # ends the names of configs with the other backbone
 _TASKS = ("insseg", "panoptic", "semseg")
 
 
@@ -63,14 +55,15 @@ def run(words: Sequence[str] | None = None) -> None:
     """Train and probe every config with every seed, and print the table.
 
     Runs that are done are not repeated and one that was stopped goes on; the table in
-    ``--out`` is brought up to date after each run.
+    ``--out`` is brought up to date after each run. A run that fails is told in one
+    line, what starts from it is left out, and the others go on.
 
     Args:
         words: the options; those of the command line when None.
 
     Raises:
-        UserError: configs that do not belong together, a run that failed, or a folder
-            with runs of other settings.
+        UserError: configs that do not belong together, a folder with runs of other
+            settings, or (at the end) runs that failed.
     """
     parser = argparse.ArgumentParser(
         "pointins compare",
@@ -86,17 +79,32 @@ def run(words: Sequence[str] | None = None) -> None:
             print(f"{word:<6} {step.title}: {step.folder}")
         return
     out = Path(args.out)
+    failed: list[Step] = []
     for number, step in enumerate(steps, 1):
         place = f"[{number}/{len(steps)}] {step.title}"
+        if step.start in failed:
+            failed.append(step)
+            print(f"{place}: left out, what it starts from failed", flush=True)
+            continue
         if state(step) == "done":
             print(f"{place}: done before", flush=True)
             continue
         print(f"{place}: {step.folder}", flush=True)
-        record = run_step(step)
+        try:
+            record = run_step(step)
+        except UserError as error:
+            failed.append(step)
+            print(f"{place}: {error}", flush=True)
+            continue
         print(f"{place}: {record.seconds / 60:.1f} min", flush=True)
         _write(out, steps, args)
     print("\n" + _write(out, steps, args))
     print(f"table     {out / 'table.md'}\nnumbers   {out / 'table.json'}")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(steps)} runs are not done, the first of them "
+            f"{failed[0].title}, see above; the same command goes on from here"
+        )
 
 
 def plan(args: argparse.Namespace) -> list[Step]:
@@ -113,19 +121,21 @@ def plan(args: argparse.Namespace) -> list[Step]:
         if twice:
             raise UserError(f"--{what}: {twice[0]} is named twice; name it once")
     if args.probes is None:
-        probes = default_probes(list(trained))
+        probes = default_probes(names)
     else:
-        probes = [find_config(probe) for probe in args.probes]
-    if UNTRAINED in names and not probes:
+        named = [find_config(probe) for probe in args.probes]
+        probes = {name: named for name in names}
+    if UNTRAINED in names and not probes[UNTRAINED]:
         raise UserError(f"{UNTRAINED!r} needs something to probe it with: --probes")
-    read = {file: Config.fromfile(file) for file in (*trained.values(), *probes)}
+    files = {*trained.values(), *(file for some in probes.values() for file in some)}
+    read = {file: Config.fromfile(file) for file in files}
     for name, file in trained.items():
-        for probe in probes:
+        for probe in probes[name]:
             _check_backbones(name, read[file], _stem(probe), read[probe])
     steps = []
     for name in names:
         for seed in args.seeds:
-            steps += _runs(args, name, trained.get(name), seed, probes, read)
+            steps += _runs(args, name, trained.get(name), seed, probes[name], read)
     return steps
 
 
@@ -147,7 +157,7 @@ def _runs(args, name, config, seed, probes, read) -> list[Step]:
     for probe in probes:
         options = (*args.probe_options, f"seed={seed}")
         if start is None:
-            options += (f"hooks.{_loader(read[probe], probe)}.required=False",)
+            options += (f"hooks.{loader_place(read[probe], probe)}.required=False",)
         stem = _stem(probe)
         steps.append(
             Step(
@@ -157,26 +167,33 @@ def _runs(args, name, config, seed, probes, read) -> list[Step]:
     return steps
 
 
-def default_probes(names: Sequence[str]) -> list[str]:
-    """Return the linear probes of the data that configs are named after.
+def default_probes(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each config the linear probes of its data and backbone.
+
+    An untrained backbone is that of the first config.
 
     Raises:
         UserError: the data are several, or have no probes.
     """
-    data = sorted({name.partition("-")[0] for name in names})
+    trained = [name for name in names if name != UNTRAINED]
+    data = sorted({name.partition("-")[0] for name in trained})
     root = config_root() / "pointins"
-    found = [
-        root / f"{prefix}-{task}-lin.py"
-        for prefix in data
-        for task in _TASKS
-        if (root / f"{prefix}-{task}-lin.py").is_file()
-    ]
-    if len(data) != 1 or not found:
+    probes = {}
+    for name in names:
+        model = trained[0] if trained and name == UNTRAINED else name
+        backbone = SPARSE if model.endswith(SPARSE) else ""
+        files = [
+            root / f"{prefix}-{task}-lin{backbone}.py"
+            for prefix in data
+            for task in _TASKS
+        ]
+        probes[name] = [str(file) for file in files if file.is_file()]
+    if len(data) != 1 or not all(probes.values()):
         raise UserError(
             f"configs of {', '.join(data) or 'no data'} name no probes that all share; "
             "name downstream configs by --probes, or --probes alone for none"
         )
-    return [str(path) for path in found]
+    return probes
 
 
 def _stem(config: str) -> str:
@@ -197,7 +214,7 @@ def _check_backbones(name: str, cfg: Any, probe: str, probe_cfg: Any) -> None:
             )
 
 
-def _loader(cfg: Any, probe: str) -> int:
+def loader_place(cfg: Any, probe: str) -> int:
     """Return the place of the hook that loads the backbone."""
     for index, hook in enumerate(cfg["hooks"]):
         if hook["type"] == "PretrainedLoader":
@@ -208,58 +225,29 @@ def _loader(cfg: Any, probe: str) -> int:
     )
 
 
-def scores(folder: Path) -> dict[str, float]:
-    """Return what a run's last evaluation says, by the name of the score.
-
-    Raises:
-        UserError: a damaged report.
-    """
-    found = {}
-    for file, places in REPORTS.items():
-        path = folder / file
-        if not path.is_file():
-            continue
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            for name, place in places.items():
-                value: Any = report
-                for key in place:
-                    value = value[key]
-                found[name] = float("nan") if value is None else float(value)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(
-                f"report {path} cannot be read; delete {folder}, so that the run is "
-                "done anew"
-            ) from None
-    return found
-
-
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Return number, mean and sample standard deviation; None where there is none."""
-    known = np.array([value for value in values if np.isfinite(value)])
-    return {
-        "values": [float(v) if np.isfinite(v) else None for v in values],
-        "mean": float(known.mean()) if len(known) else None,
-        "std": float(known.std(ddof=1)) if len(known) > 1 else None,
-    }
+def stage_of(step: Step) -> str:
+    """Return the table of a run; probes of both backbones share theirs."""
+    return step.folder.name.removesuffix(SPARSE)
 
 
 def collect(steps: Sequence[Step]) -> dict[str, dict[str, Any]]:
     """Return for every stage and config the scores of its finished runs.
 
     The stage is pre-training or the probe's name; each holds, by config, ``seeds``,
-    ``scores`` (see ``summary``) and ``seconds``.
+    ``scores`` and ``seconds`` (see ``summary``) and ``provenance`` of each run.
     """
     stages: dict[str, dict[str, Any]] = {}
     for step in steps:
-        row = stages.setdefault(step.folder.name, {}).setdefault(
-            step.folder.parent.parent.name, {"seeds": [], "runs": [], "seconds": []}
+        row = stages.setdefault(stage_of(step), {}).setdefault(
+            step.folder.parent.parent.name,
+            {"seeds": [], "runs": [], "seconds": [], "provenance": []},
         )
         record = Record.of(step.folder)
         if record is not None and record.done:
             row["seeds"].append(int(step.folder.parent.name.removeprefix("seed")))
             row["runs"].append(scores(step.folder))
             row["seconds"].append(record.seconds)
+            row["provenance"].append(record.provenance)
     for rows in stages.values():
         for row in rows.values():
             runs = row.pop("runs")
@@ -341,11 +329,11 @@ def _write(out: Path, steps: Sequence[Step], args: argparse.Namespace) -> str:
     stages = collect(steps)
     data: dict[str, Any] = {}
     for step in steps:
-        if step.folder.name not in data and (step.folder / "config.py").is_file():
-            data[step.folder.name] = describe_data(step)
+        if stage_of(step) not in data and (step.folder / "config.py").is_file():
+            data[stage_of(step)] = describe_data(step)
     text = format_tables(stages, data)
-    spread = "sample standard deviation" if len(args.seeds) > 1 else "one seed"
-    text += f"\nMean ± {spread}.\n" if len(args.seeds) > 1 else f"\nOf {spread}.\n"
+    several = len(args.seeds) > 1
+    text += "\nMean ± sample standard deviation.\n" if several else "\nOne seed.\n"
     write_text(out / "table.md", text)
     write_json(
         out / "table.json",
@@ -355,16 +343,8 @@ def _write(out: Path, steps: Sequence[Step], args: argparse.Namespace) -> str:
             "options": args.options,
             "probe_options": args.probe_options,
             "data": data,
-            "machine": {
-                "host": HOST,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "threads": torch.get_num_threads(),
-                "gpu": torch.cuda.get_device_name()
-                if torch.cuda.is_available()
-                else None,
-                "num_gpus": args.num_gpus,
-            },
+            "num_gpus": args.num_gpus,
+            **provenance(),
             "stages": stages,
         },
     )

@@ -113,7 +113,10 @@ class NuScenesPanopticDataset(PanopticScanDataset):
         )
 
     def _read_info(self, path: str, split: str) -> list[dict[str, Any]]:
-        found = load_plain(path, "info file")
+        try:
+            found = load_plain(path, "info file")
+        except UserError as error:
+            raise UserError(f'{error}; make it anew, or use source="tables"') from None
         if not isinstance(found, list) or not found:
             raise UserError(f"info file {path} is no list of scans; make it anew")
         version = VERSIONS[split]
@@ -210,6 +213,8 @@ def _matrix(value: Any) -> np.ndarray:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} where a name should be")
+    if os.path.isabs(value) or ".." in value.split("/"):
+        raise ValueError(f"{value!r} leads out of the data folder")
     return value
 
 
@@ -229,7 +234,9 @@ def read_panoptic(path: str) -> np.ndarray:
         ) from None
     except (*_DAMAGED, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"labels {path} cannot be read ({reason})") from None
+        raise UserError(
+            f"labels {path} cannot be read ({reason}); get them anew"
+        ) from None
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels < 0).any():
         raise UserError(
             f"labels {path} hold {labels.dtype} of shape {labels.shape}, no row of "

@@ -8,6 +8,7 @@ import torch
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.label_free import offset_instances
+from pointins_plugin.ops.ground import ground_points
 from pointins_plugin.ops.planes import dominant_planes
 from pointins_plugin.ops.smoothing import smooth_offsets
 
@@ -24,6 +25,8 @@ class Grouping:
         min_size: fewest points of an instance.
         planes: keyword arguments of ``dominant_planes`` (metres and shares); None
             lets planes take part.
+        ground: keyword arguments of ``ops.ground.ground_points`` (metres); outdoors,
+            what takes no part in place of planes.
         smoothing: keyword arguments of ``smooth_offsets``, by which neighbours agree
             on a centre before centres are grouped; None groups them as predicted.
         method: ``"components"`` or ``"modes"``.
@@ -35,6 +38,7 @@ class Grouping:
     planes: dict[str, Any] | None = field(default_factory=dict)
     smoothing: dict[str, Any] | None = None
     method: str = "components"
+    ground: dict[str, Any] | None = None
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -46,7 +50,9 @@ class Grouping:
                 raise UserError(f"grouping: {name} must be above 0, in metres")
 
     def plane(self, coord: np.ndarray) -> np.ndarray:
-        """Return (N,) bool, the points (N, 3) of dominant planes, always the same."""
+        """Return (N,) bool, the points (N, 3) of planes or ground, always the same."""
+        if self.ground is not None:
+            return ground_points(coord, **self.ground)
         if self.planes is None or not len(coord):
             return np.zeros(len(coord), bool)
         return dominant_planes(

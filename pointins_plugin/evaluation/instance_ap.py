@@ -12,19 +12,16 @@ streamed, gathered over processes and scored together by `average_precision`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from ..errors import UserError
+from .mask_overlaps import count_overlaps, known, true_instances
 
 # Strict IoU thresholds .50, .55, ... .90 (averaged into mAP), then .25.
 IOU_THRESHOLDS = np.append(np.arange(0.5, 0.95, 0.05), 0.25)
-_MOST_INDICES = 1 << 20  # of masks that are counted together
-_CHUNK = 1 << 15
 _AP50, _AP25 = 0, len(IOU_THRESHOLDS) - 1
 
 
@@ -131,18 +128,17 @@ def scene_overlaps(
     if np.isnan(scores).any():
         raise UserError(f"instance AP, {name}: a score is NaN; give finite scores")
 
-    valid = np.zeros(num_classes, dtype=bool)
-    valid[_valid_classes(num_classes, ignore_classes)] = True
-    gt_class, gt_size, code = _ground_truth(segment, instance, valid)
-    masks = _checked_masks(scene["masks"], num_points, name)
+    valid = _counted(num_classes, ignore_classes)
+    gt_class, gt_size, codes = true_instances(segment, instance, valid)
+    masks = scene["masks"]
     num_masks = masks.shape[0] if hasattr(masks, "shape") else len(masks)
     if not len(classes) == len(scores) == num_masks:
         raise UserError(
             f"instance AP, {name}: {num_masks} masks, {len(classes)} classes, "
             f"{len(scores)} scores; give one of each per prediction"
         )
-    size, in_void, shared = _shares(masks, code, gt_class, classes)
-    keep = _lookup(valid, classes) & (size >= max(min_region, 1))
+    size, in_void, shared = count_overlaps(masks, codes, gt_class, classes, name)
+    keep = known(valid, classes) & (size >= max(min_region, 1))
     classes, shared = classes[keep], shared[:, keep]
     shared = shared * (gt_class[:, None] == classes[None, :])
     pair_gt, pair_pred = np.nonzero(shared)
@@ -166,7 +162,7 @@ def average_precision(
     min_region: int = 100,
 ) -> dict:
     """Scores scenes reduced by `scene_overlaps` (returns as the module's main call)."""
-    class_ids = _valid_classes(num_classes, ignore_classes)
+    class_ids = np.flatnonzero(_counted(num_classes, ignore_classes))
     merged = _concatenate(overlaps)
     counted = merged.gt_size >= min_region
     union = (
@@ -185,30 +181,36 @@ def average_precision(
     num_gt = np.bincount(merged.gt_class[counted], minlength=num_classes)
     num_pred = np.bincount(merged.pred_class, minlength=num_classes)
 
-    # All thresholds at once: each has its own copy of instances and predictions.
+    # All thresholds at once: each has its own copy of instances and predictions, which
+    # are told apart by one number; scores are compared by their rank.
+    num_levels, num_all_gt = len(IOU_THRESHOLDS), len(merged.gt_size)
+    num_all_pred = len(merged.pred_size)
+    order = np.argsort(merged.pred_score, kind="stable")
+    rank = np.empty(num_all_pred, dtype=np.int64)
+    rank[order] = np.arange(num_all_pred)
     level, pair = np.nonzero(iou > IOU_THRESHOLDS[:, None])
-    num_levels, num_all_pred = len(IOU_THRESHOLDS), len(merged.pred_size)
     found = np.zeros((num_levels, num_all_pred), dtype=bool)
     found[level, merged.pair_pred[pair]] = True
     level, pair = level[~small[pair]], pair[~small[pair]]
-    best, rival_level, rival_pair, rival_score = _match(
-        level, merged.pair_gt[pair], merged.pair_pred[pair], pair, merged
+    best, rival_gt, rival_rank = _match(
+        level * num_all_gt + merged.pair_gt[pair],
+        level * num_all_pred + merged.pair_pred[pair],
+        rank[merged.pair_pred[pair]],
+        num_levels * num_all_gt,
+        num_all_pred,
     )
-    rival_class = merged.gt_class[merged.pair_gt[rival_pair]]
-    match_level, matched = np.nonzero(~np.isnan(best))
+    matched = np.flatnonzero(best >= 0)
     lost_level, lost = np.nonzero(~found & (ignored_share <= IOU_THRESHOLDS[:, None]))
-    group = [
-        match_level * num_classes + merged.gt_class[matched],
-        rival_level * num_classes + rival_class,
-        lost_level * num_classes + merged.pred_class[lost],
-    ]
-    score = [best[match_level, matched], rival_score, merged.pred_score[lost]]
-    true = np.zeros(sum(map(len, score)), dtype=bool)
+    gt = np.concatenate([matched, rival_gt])
+    group = (gt // max(num_all_gt, 1)) * num_classes
+    group += merged.gt_class[gt % max(num_all_gt, 1)]
+    true = np.zeros(len(gt) + len(lost), dtype=bool)
     true[: len(matched)] = True
     areas = _areas(
-        np.concatenate(group),
-        np.concatenate(score),
+        np.concatenate([group, lost_level * num_classes + merged.pred_class[lost]]),
+        np.concatenate([best[matched], rival_rank, rank[lost]]),
         true,
+        merged.pred_score[order],
         np.tile(num_gt, num_levels),
     )
     # Without a prediction (of the size that counts) the area is 0, as it should be.
@@ -216,15 +218,10 @@ def average_precision(
     table[num_gt[class_ids] == 0] = np.nan
     table[(num_gt[class_ids] > 0) & (num_pred[class_ids] == 0)] = 0
 
-    per_class = np.stack(
-        [table[:, :_AP25].mean(axis=1), table[:, _AP50], table[:, _AP25]], axis=1
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is nan
-        means = [
-            float(np.nanmean(part))
-            for part in (table[:, :_AP25], table[:, _AP50], table[:, _AP25])
-        ]
+    parts = (table[:, :_AP25], table[:, _AP50], table[:, _AP25])
+    seen = num_gt[class_ids] > 0
+    means = [float(part[seen].mean()) if seen.any() else np.nan for part in parts]
+    per_class = np.stack([parts[0].mean(axis=1), *parts[1:]], axis=1)
     return {
         "map": means[0],
         "ap50": means[1],
@@ -234,58 +231,60 @@ def average_precision(
     }
 
 
-def _match(level, pair_gt, pair_pred, pair, merged):
+def _match(
+    gt: np.ndarray, pred: np.ndarray, rank: np.ndarray, num_gt: int, num_ranks: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Greedy matching of the pairs over each threshold.
 
     Args:
-        level, pair_gt, pair_pred, pair: (H,) threshold, instance, prediction and
-            number of every pair that counts, by threshold and in order of instances.
+        gt, pred, rank: (H,) instance, prediction and the rank of its score, of every
+            pair that counts, by threshold and in order of instances.
+        num_gt, num_ranks: of all instances and ranks.
 
-    Returns the score of each instance's match ((T, G), nan = unmatched), and of the
-    surplus predictions on instances already matched their threshold, pair and score.
-    A prediction that was the first on one instance is spent; a surplus one is not.
+    Returns the rank of each instance's match ((num_gt,), -1 = unmatched), and of the
+    surplus predictions on instances already matched their instance and rank. A
+    prediction that was the first on one instance is spent; a surplus one is not.
     """
-    num_gt, num_pred = len(merged.gt_size), len(merged.pred_size)
-    best = np.full(len(IOU_THRESHOLDS) * num_gt, np.nan)
-    gt, pred = level * num_gt + pair_gt, level * num_pred + pair_pred
-    score = merged.pred_score[pair_pred]
-    # Pairs without a rival on either side match; only the others take turns.
-    per_gt = np.bincount(gt, minlength=len(best))
-    per_pred = np.bincount(pred, minlength=len(IOU_THRESHOLDS) * num_pred)
-    alone = (per_gt[gt] == 1) & (per_pred[pred] == 1)
-    best[gt[alone]] = score[alone]
-    rest = np.flatnonzero(~alone)
-    turns: dict[int, float] = {}
-    spent, rivals, rival_scores = set(), [], []
-    for row, g, p, s in zip(
-        rest.tolist(),
-        gt[rest].tolist(),
-        pred[rest].tolist(),
-        score[rest].tolist(),
-        strict=True,
-    ):
+    best = np.full(num_gt, -1, dtype=np.int64)
+    # A prediction over the threshold on two instances (so below one half) is spent on
+    # the first: such instances take turns. On others all but the best are surplus.
+    torn = np.bincount(pred, minlength=1)[pred] > 1
+    in_turn = np.zeros(num_gt, dtype=bool)
+    in_turn[gt[torn]] = True
+    slow = in_turn[gt]
+    easy = np.sort(gt[~slow] * num_ranks + rank[~slow])
+    owner = easy // max(num_ranks, 1)
+    last = np.ones(len(easy), dtype=bool)
+    np.not_equal(owner[1:], owner[:-1], out=last[:-1])
+    easy -= owner * num_ranks
+    best[owner[last]] = easy[last]
+    turns: dict[int, int] = {}
+    spent, rival_gt, rival_rank = set(), [], []
+    rows = (values[slow].tolist() for values in (gt, pred, rank))
+    for g, p, r in zip(*rows, strict=True):
         if p in spent:
             continue
         if g not in turns:
-            turns[g] = s
+            turns[g] = r
             spent.add(p)
             continue
-        rivals.append(row)
-        rival_scores.append(min(turns[g], s))
-        turns[g] = max(turns[g], s)
-    if turns:
-        best[list(turns)] = list(turns.values())
-    rivals = np.array(rivals, dtype=np.int64)
+        rival_gt.append(g)
+        rival_rank.append(min(turns[g], r))
+        turns[g] = max(turns[g], r)
+    best[list(turns)] = list(turns.values())
     return (
-        best.reshape(len(IOU_THRESHOLDS), num_gt),
-        level[rivals],
-        pair[rivals],
-        np.array(rival_scores, dtype=np.float64),
+        best,
+        np.append(owner[~last], np.array(rival_gt, dtype=np.int64)),
+        np.append(easy[~last], np.array(rival_rank, dtype=np.int64)),
     )
 
 
 def _areas(
-    group: np.ndarray, score: np.ndarray, true: np.ndarray, num_gt: np.ndarray
+    group: np.ndarray,
+    rank: np.ndarray,
+    true: np.ndarray,
+    score: np.ndarray,
+    num_gt: np.ndarray,
 ) -> np.ndarray:
     """Areas under precision over recall of groups of scored predictions.
 
@@ -293,19 +292,21 @@ def _areas(
     differences, as in the reference procedure.
 
     Args:
-        group, score, true: (E,) of each prediction; `true` where it is a match.
+        group, rank, true: (E,) of each prediction; `true` where it is a match.
+        score: (R,) scores by rank.
         num_gt: (Q,) instances of each group.
 
     Returns:
         (Q,) areas, 0 of groups without predictions or instances.
     """
-    areas = np.zeros(len(num_gt))
     if len(group) == 0:
-        return areas
-    order = np.lexsort((score, group))
-    group, score, true = group[order], score[order], true[order]
+        return np.zeros(len(num_gt))
+    code = np.sort((group * len(score) + rank) * 2 + true)
+    true, code = code % 2, code // 2
+    group = code // len(score)
+    score = score[code - group * len(score)]
     # Predictions of at least a score: all of the group less those before the score.
-    end = np.searchsorted(group, np.arange(len(num_gt)), side="right")
+    end = np.cumsum(np.bincount(group, minlength=len(num_gt)))
     starts = np.ones(len(group), dtype=bool)
     starts[1:] = (group[1:] != group[:-1]) | (score[1:] != score[:-1])
     level = np.flatnonzero(starts)
@@ -327,246 +328,11 @@ def _labels(scene: Mapping, key: str) -> np.ndarray:
     return np.asarray(scene[key]).reshape(-1)
 
 
-def _valid_classes(num_classes: int, ignore_classes: Sequence[int]) -> np.ndarray:
-    return np.setdiff1d(
-        np.arange(num_classes), np.asarray(list(ignore_classes), dtype=np.int64)
-    )
-
-
-def _lookup(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """table[index], False outside the table (an appended False catches both ends)."""
-    padded = np.append(table, False)
-    outside = (index < 0) | (index >= len(table))
-    return padded[np.where(outside, len(table), index).astype(np.int64)]
-
-
-def _ground_truth(segment, instance, valid):
-    """Class and size per counted instance in order of id, and a code per point.
-
-    The class of an instance is that of its first point. The code (N,) is twice the
-    point's instance (G: no counted one), plus one on void.
-    """
-    if len(segment) == 0:
-        empty = np.zeros(0, dtype=np.int64)
-        return empty, empty, empty
-    # Everything is said by how often an id meets a class.
-    joint, ids, kinds = _joint(instance, segment)
-    meetings = _histogram(joint, len(ids) * len(kinds))
-    meetings = meetings.reshape(len(ids), len(kinds))
-    met = meetings > 0
-    classes = kinds[met.argmax(1)]
-    mixed = (met.sum(1) > 1) & (ids != -1)
-    if mixed.any():
-        points = np.flatnonzero(np.repeat(mixed, len(kinds))[joint])[::-1]
-        # Written backwards, so that the first point of each instance is what stays.
-        classes[joint[points] // len(kinds)] = segment[points]
-    counted = (ids != -1) & met.any(1) & _lookup(valid, classes)
-    rank = np.where(counted, np.cumsum(counted) - 1, np.count_nonzero(counted))
-    code = (2 * rank[:, None] + ~_lookup(valid, kinds)).reshape(-1)
-    if code.max() < 1 << 16:
-        code = code.astype(np.uint16)  # half of the work is waiting for memory
-    return classes[counted], meetings.sum(1)[counted], code.take(joint)
-
-
-def _joint(first: np.ndarray, second: np.ndarray):
-    """Pairs of values as numbers (N,) `row * len(columns) + column`, rows, columns.
-
-    Rows and columns are sorted tables of the values, which may hold absent ones.
-    """
-    first, rows = _few(first)
-    second, columns = _few(second)
-    # In place: for the time of it, new memory costs as much as the arithmetic.
-    joint = first * len(columns)
-    joint += second
-    joint -= rows[0] * len(columns) + columns[0]
-    return joint, rows, columns
-
-
-def _few(values: np.ndarray):
-    """The values (int64) and a table of consecutive ones that holds them.
-
-    Values far apart are replaced by their places in the table, less its first.
-    """
-    values = values.astype(np.int64, copy=False)
-    low, high = int(values.min()), int(values.max())
-    if high - low < 2048:
-        return values, np.arange(low, high + 1)
-    table, index = np.unique(values, return_inverse=True)
-    return index.reshape(-1) + table[0], table
-
-
-def _checked_masks(masks, num_points, name):
-    """Masks as a canonical CSR matrix, a (K, N) array or K rising index arrays."""
-    if sparse.issparse(masks):
-        if masks.shape[1] != num_points:
-            raise _width_error(name, masks.shape[1], num_points)
-        return _canonical(masks)
-    if isinstance(masks, list | tuple) and not _is_dense(masks, num_points):
-        parts = [_distinct(np.asarray(points).reshape(-1)) for points in masks]
-        for points in parts:
-            if len(points) and not 0 <= points[0] <= points[-1] < num_points:
-                raise _width_error(name, int(points[-1]) + 1, num_points)
-        return parts
-    masks = np.asarray(masks)
-    if masks.size == 0:
-        return np.zeros((len(masks), num_points), dtype=bool)
-    if masks.ndim != 2 or masks.shape[1] != num_points:
-        raise _width_error(name, masks.shape[-1], num_points)
-    return masks
-
-
-def _shares(masks, code, gt_class, classes):
-    """Points of each mask (K,), those on void (K,), and those on instances (G, K).
-
-    The last are counted at least for the instances of the mask's own class.
-    """
-    if isinstance(masks, np.ndarray):
-        found = _shares_of_bits(masks, code, gt_class, classes)
-        if found is not None:
-            return found
-        # Truth values first: looking for what is not zero is slow on other types.
-        masks = (np.flatnonzero(m if m.dtype == bool else m != 0) for m in masks)
-    width = 2 * (len(gt_class) + 1)
-    if sparse.issparse(masks):
-        counts = _count(masks.indices, masks.indptr, code, width)
-    else:
-        counts = _count_parts(masks, code, width)
-    counts = counts.reshape(len(counts), len(gt_class) + 1, 2)
-    return (
-        counts.sum(axis=(1, 2)),
-        counts[:, :, 1].sum(axis=1),
-        counts[:, :-1].sum(axis=2).T,
-    )
-
-
-def _shares_of_bits(masks, code, gt_class, classes):
-    """The same from dense masks as bits, None where points are the faster way.
-
-    A pass over bits for every pair of one class beats a pass over the points of masks
-    unless there are many pairs, or the points lie in runs, which are found at once.
-    """
-    if not hasattr(np, "bitwise_count") or not len(masks):  # NumPy 1
-        return None
-    changes = np.count_nonzero(masks[0, 1:] != masks[0, :-1])
-    if changes < 0.01 * len(code):
-        return None
-    words = _packed(masks)
-    size = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
-    pairs = np.count_nonzero(gt_class[:, None] == classes[None, :])
-    if pairs * words.shape[1] > 4 * size.sum():
-        return None
-    void = _packed((code & 1).astype(bool))
-    in_void = np.bitwise_count(words & void).sum(axis=1, dtype=np.int64)
-    shared = np.zeros((len(gt_class), len(masks)), dtype=np.int64)
-    rank = code >> 1
-    for gt, kind in enumerate(gt_class):
-        rows = np.flatnonzero(classes == kind)
-        if len(rows):
-            both = words[rows] & _packed(rank == gt)
-            shared[gt, rows] = np.bitwise_count(both).sum(axis=1, dtype=np.int64)
-    return size, in_void, shared
-
-
-def _packed(values: np.ndarray) -> np.ndarray:
-    """Truth values along the last axis as bits of uint64 words."""
-    values = values if values.dtype == bool else values != 0
-    packed = np.packbits(values, axis=-1)
-    words = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8)), np.uint64)
-    words.view(np.uint8)[..., : packed.shape[-1]] = packed
-    return words
-
-
-def _canonical(masks):
-    """The masks by rows, with each point named once and no stored zeros."""
-    if masks.format != "csr":
-        masks = masks.tocsr()
-    if not masks.has_canonical_format:
-        masks = masks.copy()
-        masks.sum_duplicates()
-    if not masks.data.all():
-        masks = masks.copy()
-        masks.eliminate_zeros()
-    return masks
-
-
-def _distinct(points: np.ndarray) -> np.ndarray:
-    """Point indices in rising order, each once."""
-    if len(points) < 2 or (points[1:] > points[:-1]).all():
-        return points.astype(np.int64, copy=False)
-    return np.unique(points).astype(np.int64, copy=False)
-
-
-def _is_dense(masks, num_points: int) -> bool:
-    """A list of boolean rows is a dense matrix, a list of indices is not."""
-    return all(np.asarray(mask).dtype == bool for mask in masks) and all(
-        len(mask) == num_points for mask in masks
-    )
-
-
-def _histogram(values: np.ndarray, size: int) -> np.ndarray:
-    """np.bincount of values below `size`, whose long runs of one value are slow."""
-    starts = _few_runs(values)
-    if starts is None:
-        return np.bincount(values, minlength=size)
-    lengths = np.diff(starts, append=len(values))
-    return np.bincount(values[starts], lengths, size).astype(np.int64)
-
-
-def _few_runs(values: np.ndarray, edges=0) -> np.ndarray | None:
-    """Where runs of one value start, None if most are short; they end at edges."""
-    change = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=change[1:])
-    change[edges] = True
-    if np.count_nonzero(change) > len(values) // 4:
-        return None
-    return np.flatnonzero(change)
-
-
-def _count(points, ends, code, width):
-    """Points per (mask, code); mask k owns points[ends[k]:ends[k + 1]]."""
-    num = len(ends) - 1
-    codes = np.empty(len(points), code.dtype)
-    for start in range(0, len(points), _CHUNK):  # what is cast to int64 stays in cache
-        part = slice(start, start + _CHUNK)
-        np.take(code, points[part], out=codes[part], mode="clip")
-    edges = ends[:-1][ends[:-1] < len(codes)]
-    starts = _few_runs(codes, edges)
-    if starts is None:
-        rows = np.split(codes.astype(np.intp), ends[1:-1])[:num]
-        counts = [np.bincount(row, minlength=width) for row in rows]
-        return np.array(counts, dtype=np.int64).reshape(num, width)
-    # Points of an object are neighbours in most scans: count run by run.
-    rows = np.searchsorted(ends, starts, side="right") - 1
-    lengths = np.diff(starts, append=len(codes))
-    flat = np.bincount(rows * width + codes[starts], lengths, num * width)
-    return flat.astype(np.int64).reshape(num, width)
-
-
-def _count_parts(parts, code, width):
-    """Points per (part, code) of arrays of point indices, some at a time."""
-    counts, batch, size = [np.zeros((0, width), dtype=np.int64)], [], 0
-
-    def flush():
-        ends = np.cumsum([0, *map(len, batch)])
-        counts.append(_count(np.concatenate(batch), ends, code, width))
-        batch.clear()
-
-    for part in parts:
-        batch.append(part)
-        size += len(part)
-        if size > _MOST_INDICES:
-            flush()
-            size = 0
-    if batch:
-        flush()
-    return np.concatenate(counts)
-
-
-def _width_error(name, found, expected):
-    return UserError(
-        f"instance AP, {name}: masks cover {found} points, the labels {expected}; "
-        "give masks over the labelled points"
-    )
+def _counted(num_classes: int, ignore_classes: Sequence[int]) -> np.ndarray:
+    """Whether each class counts."""
+    counted = np.ones(num_classes, dtype=bool)
+    counted[[c for c in ignore_classes if 0 <= c < num_classes]] = False
+    return counted
 
 
 def _concatenate(overlaps: Sequence[SceneOverlaps]) -> SceneOverlaps:
@@ -576,6 +342,8 @@ def _concatenate(overlaps: Sequence[SceneOverlaps]) -> SceneOverlaps:
         return SceneOverlaps(
             none, none, none, none, none.astype(float), none, none, none, none
         )
+    if len(overlaps) == 1:
+        return overlaps[0]
     gt_start = np.cumsum([0] + [len(o.gt_size) for o in overlaps])
     pred_start = np.cumsum([0] + [len(o.pred_size) for o in overlaps])
 

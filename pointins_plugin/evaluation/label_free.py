@@ -190,18 +190,21 @@ TITLES = {
     "components": "offsets, components",
     "modes": "offsets, mean-shift modes",
     "hdbscan": "HDBSCAN on coordinates",
-    "plane_components": "components, planes removed",
+    "plane_components": "components, {background} removed",
     "oracle": "true offsets, components",
 }
 
 
-def format_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Return Markdown of AP, AP50 and AP25 by method."""
+def format_table(
+    rows: Mapping[str, Mapping[str, float]], background: str = "planes"
+) -> str:
+    """Return Markdown of AP, AP50 and AP25 by method; what was removed is named."""
     lines = [
         f"| {'label-free instances':<28} |    AP |  AP50 |  AP25 |",
         f"|{'-' * 30}|------:|------:|------:|",
     ]
     for name, row in rows.items():
         values = " | ".join(f"{row[key]:5.1f}" for key in ("map", "ap50", "ap25"))
-        lines.append(f"| {TITLES.get(name, name):<28} | {values} |")
+        title = TITLES.get(name, name).format(background=background)
+        lines.append(f"| {title:<28} | {values} |")
     return "\n".join(lines)

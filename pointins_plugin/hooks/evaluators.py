@@ -27,10 +27,11 @@ class LabelFreeInstanceEvaluator(HookBase):
 
     For each validation scene the teacher's offsets shift the points, shifted centres
     are grouped, and class-agnostic AP is measured against the labels, beside
-    baselines on the same points: HDBSCAN on coordinates, components after plane
-    removal, and true offsets as the ceiling; and R^2 and cosine of the offsets. Points
-    without a true instance are void. Scenes come from ``data.val`` with ``coord``,
-    ``feat``, ``grid_coord``, ``grid_size``, ``offset``, ``instance`` and ``name``.
+    baselines on the same points: HDBSCAN on coordinates, components after plane (or
+    ground) removal, and true offsets as the ceiling; and R^2 and cosine of the
+    offsets. Points without a true instance are void. Scenes come from ``data.val``
+    with ``coord``, ``feat``, ``grid_coord``, ``grid_size``, ``offset``, ``instance``
+    and ``name``.
 
     Args:
         radius: distance of centres in one component, metres.
@@ -40,6 +41,8 @@ class LabelFreeInstanceEvaluator(HookBase):
         min_size: fewest points of a predicted instance.
         min_region: fewest points of a true instance that counts.
         planes: keyword arguments of ``dominant_planes`` (metres and shares).
+        ground: keyword arguments of ``ground_points`` (metres); outdoors, what belongs
+            to no instance in place of planes.
         smoothing: keyword arguments of ``smooth_offsets``, by which neighbours agree
             on a centre before centres are grouped; None groups them as predicted.
             R^2 and cosine are always those of the offsets as predicted.
@@ -66,6 +69,7 @@ class LabelFreeInstanceEvaluator(HookBase):
         branch: str = "teacher",
         max_scenes: int | None = None,
         filename: str = "label_free.json",
+        ground: dict | None = None,
     ):
         odd = set(baselines) - set(BASELINES)
         if odd:
@@ -79,7 +83,9 @@ class LabelFreeInstanceEvaluator(HookBase):
             "baseline_radius": baseline_radius or radius,
             "min_size": min_size,
         }
-        self.grouping = Grouping(radius, bandwidth, min_size, planes or {}, smoothing)
+        self.grouping = Grouping(
+            radius, bandwidth, min_size, planes or {}, smoothing, ground=ground
+        )
         self.min_region = min_region
         self.baselines = tuple(baselines)
         self.every = every
@@ -213,6 +219,7 @@ class LabelFreeInstanceEvaluator(HookBase):
                 **self.options,
                 "min_region": self.min_region,
                 "smoothing": self.grouping.smoothing,
+                "background": "planes" if self.grouping.ground is None else "ground",
             },
             **offsets.compute(),
             "methods": methods,
@@ -223,7 +230,8 @@ class LabelFreeInstanceEvaluator(HookBase):
         trainer.logger.info(
             f"Label-free instances after epoch {result['epoch']}, {result['scenes']} "
             f"scenes: offset R^2 {result['offset_r2']:.3f}, cosine "
-            f"{result['offset_cosine']:.3f}\n" + format_table(result["methods"])
+            f"{result['offset_cosine']:.3f}\n"
+            + format_table(result["methods"], result["options"]["background"])
         )
         path = os.path.join(trainer.cfg.save_path, self.filename)
         with open(f"{path}.tmp", "w", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from .auxiliary import OffsetAuxSegmentor
 from .grouping_point_group import GroupingPointGroup
+from .labelled_point_ins import LabelledPointINS
 from .objectives import DOSObjective, SonataObjective
 from .offset_branch import OffsetBranch
 from .panoptic import PointGroupPanoptic
@@ -11,6 +12,7 @@ from .point_ins import PointINS
 __all__ = [
     "DOSObjective",
     "GroupingPointGroup",
+    "LabelledPointINS",
     "OffsetAuxSegmentor",
     "OffsetBranch",
     "PointContrast",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pointins_plugin.host import LOSSES, MODELS
 from pointins_plugin.models.heads import OffsetHead
+from pointins_plugin.ops.ground import ground_mask
 from pointins_plugin.ops.neighbours import knn
 from pointins_plugin.ops.planes import dominant_planes
 from pointins_plugin.priors import PriorBuffer, build_prior
@@ -58,6 +59,8 @@ class OffsetBranch(nn.Module):
             paper; small networks need it to place a centre.
         planes: keyword arguments of ``dominant_planes`` in token pitches
             (``threshold``) and shares; used where SCR excludes planes.
+        ground: keyword arguments of ``ops.ground.ground_points``, metres; outdoors,
+            what is then excluded in place of planes, which take the sides of cars.
         num_neighbours: spatial neighbours found once for planes and SCR.
 
     Source: PointINS, offset branch.
@@ -76,6 +79,7 @@ class OffsetBranch(nn.Module):
         distribution_weight: float = 1.0,
         relative_position: bool = False,
         planes: dict | None = None,
+        ground: dict | None = None,
         num_neighbours: int = 16,
     ):
         super().__init__()
@@ -94,6 +98,7 @@ class OffsetBranch(nn.Module):
         self.distribution_weight = distribution_weight
         self.relative_position = relative_position
         self.planes = {"threshold": 0.6, "min_share": 0.1, **(planes or {})}
+        self.ground = ground
         self.num_neighbours = num_neighbours
 
     @property
@@ -138,15 +143,7 @@ class OffsetBranch(nn.Module):
         ):
             neighbour = knn(coord, self.num_neighbours, offset)
         if self.scr is not None and self.scr.exclude_planes:
-            options = dict(self.planes)
-            plane = dominant_planes(
-                coord,
-                offset,
-                neighbour=neighbour,
-                threshold=options.pop("threshold") * pitch,
-                generator=generator,
-                **options,
-            )
+            plane = self._background(coord, offset, pitch, neighbour, generator)
         mask = torch.ones_like(batch, dtype=torch.bool) if plane is None else ~plane
         label = torch.full_like(batch, -1)
         for step in self.order:
@@ -167,6 +164,20 @@ class OffsetBranch(nn.Module):
                 if self.scr.mode == "target":
                     shift, mask = self.scr.targets(coord, label, shift, plane)
         return OffsetTarget(shift=shift, mask=mask, label=label, plane=plane)
+
+    def _background(self, coord, offset, pitch, neighbour, generator):
+        """Return the tokens (N,) that belong to no thing: ground, or planes."""
+        if self.ground is not None:
+            return ground_mask(coord, offset, **self.ground)
+        options = dict(self.planes)
+        return dominant_planes(
+            coord,
+            offset,
+            neighbour=neighbour,
+            threshold=options.pop("threshold") * pitch,
+            generator=generator,
+            **options,
+        )
 
     def _regularize(self, shift, batch, mask, generator):
         """Apply ODR's target mode to the tokens that take part in the ranking."""

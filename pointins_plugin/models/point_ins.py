@@ -22,6 +22,7 @@ from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import MaskToken
 from pointins_plugin.models.matching import match_nearest, match_visible
 from pointins_plugin.models.objectives import LocalViews, Match, linear_warmup
+from pointins_plugin.models.offset_branch import OffsetTarget
 from pointins_plugin.models.schedule import ScheduledModel
 from pointins_plugin.models.sonata_keywords import (
     SONATA_KEYWORDS,
@@ -325,15 +326,7 @@ class PointINS(ScheduledModel):
             inverse = inverse_linear(_view_affine(data_dict, views))
             shift = self._offsets(self.teacher, teacher)
             shift = transform_vectors(inverse, shift, tokens.batch)
-            target = branch.targets(
-                tokens.origin_coord,
-                shift,
-                tokens.offset,
-                tokens.batch,
-                tokens.feat,
-                pitch,
-                generator,
-            )
+            target = self._branch_targets(data_dict, tokens, shift, pitch, generator)
         prediction = self._offsets(self.student, student)
         prediction = transform_vectors(inverse, prediction, student.point.batch)
         output = branch(
@@ -355,9 +348,23 @@ class PointINS(ScheduledModel):
             teacher_coord=tokens.origin_coord,
             teacher_batch=tokens.batch,
             target=target,
-            **_token_labels(data_dict, tokens),
+            **token_labels(data_dict, tokens),
         )
         return output
+
+    def _branch_targets(
+        self, data_dict, tokens, shift, pitch, generator
+    ) -> OffsetTarget:
+        """Return what the teacher's offsets (N, 3) become, in the origin frame."""
+        return self.offset_branch.targets(
+            tokens.origin_coord,
+            shift,
+            tokens.offset,
+            tokens.batch,
+            tokens.feat,
+            pitch,
+            generator,
+        )
 
     def _views(self, data_dict: dict, kind: str, grid_size: float) -> dict[str, Any]:
         """Return the global or local views of a batch as a backbone takes them."""
@@ -581,8 +588,8 @@ def _view_affine(data_dict: dict, views: dict[str, Any]) -> Tensor:
     )
 
 
-def _token_labels(data_dict: dict, tokens: Point) -> dict[str, Tensor]:
-    """Return true offsets of tokens where the batch carries labels, to monitor."""
+def token_labels(data_dict: dict, tokens: Point) -> dict[str, Tensor]:
+    """Return true offsets and instances of tokens; {} where there are no labels."""
     if "global_instance_centroid" not in data_dict:
         return {}
     owner = input_to_token(tokens)

@@ -1,7 +1,9 @@
 """The ground of an outdoor scan, sloping or stepped."""
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 
 def ground_points(
@@ -43,6 +45,25 @@ def ground_points(
     size = 2 * int(window / cell / 2) + 1
     surface = slope + ndimage.grey_opening(lowest, size=(size, size), mode="nearest")
     return coord[:, 2] <= surface[place] + height
+
+
+@torch.no_grad()
+def ground_mask(coord: Tensor, offset: Tensor, **options: float) -> Tensor:
+    """Return the points (N,) bool near the ground of their cloud.
+
+    Args:
+        coord: (N, 3) metres, z up, sorted by cloud.
+        offset: (B,) cumulative counts.
+        **options: of ``ground_points``.
+    """
+    points = coord.detach().cpu().numpy()
+    ends = offset.tolist()
+    masks = [
+        ground_points(points[start:end], **options)
+        for start, end in zip([0, *ends][:-1], ends, strict=True)
+    ]
+    found = np.concatenate(masks) if masks else np.zeros(0, bool)
+    return torch.from_numpy(found).to(coord.device)
 
 
 def _lower_plane(cells: np.ndarray, lowest: np.ndarray, rounds: int = 10) -> np.ndarray:

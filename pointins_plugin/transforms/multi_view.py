@@ -198,10 +198,11 @@ def apply_tracked(
                 "TrackedMultiViewGenerator's transforms"
             )
         if view["affine"] is affine and len(view["coord"]):
-            place = np.empty(rows.max() + 1, dtype=np.int64)
-            place[rows] = np.arange(len(rows))
-            before = coord[place[view[_ROW]]]
-            step, exact = watched_step(before, view["coord"], name)
+            if view[_ROW] is not rows:  # some were dropped, or all reordered
+                place = np.empty(rows.max() + 1, dtype=np.int64)
+                place[rows] = np.arange(len(rows))
+                coord = coord[place[view[_ROW]]]
+            step, exact = watched_step(coord, view["coord"], name)
             if exact:
                 view["affine"] = step @ affine
     del view[_ROW]
@@ -227,11 +228,9 @@ def watched_step(
     before, after = before[::stride], after[::stride]
     if np.array_equal(before, after):
         return np.eye(4), True
-    source = torch.from_numpy(before.astype(np.float64))
-    target = torch.from_numpy(after.astype(np.float64))
-    batch = torch.zeros(len(source), dtype=torch.long)
-    fitted = fit_affine(source, target, batch, 1)[0].numpy()
-    error = _root_mean_square(transform_points(fitted, source.numpy()) - target.numpy())
+    source, target = before.astype(np.float64), after.astype(np.float64)
+    fitted = _fit(source, target)
+    error = _root_mean_square(transform_points(fitted, source) - target)
     if error <= _EXACT * max(np.abs(before).max(), np.abs(after).max()):
         return fitted, True
     spread = _root_mean_square(after - after.mean(0))
@@ -243,6 +242,20 @@ def watched_step(
             "transforms of TrackedMultiViewGenerator"
         )
     return fitted, False
+
+
+def _fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the affine map (4, 4) that carries points (N, 3) to others best."""
+    mean = source.mean(0)
+    solved, _, rank, _ = np.linalg.lstsq(source - mean, target - target.mean(0))
+    if rank < 3:  # a wall, a line, a point: what it does not tell must be completed
+        batch = torch.zeros(len(source), dtype=torch.long)
+        pair = torch.from_numpy(source), torch.from_numpy(target)
+        return fit_affine(*pair, batch, 1)[0].numpy()
+    fitted = np.eye(4)
+    fitted[:3, :3] = solved.T
+    fitted[:3, 3] = target.mean(0) - solved.T @ mean
+    return fitted
 
 
 def _root_mean_square(vectors: np.ndarray) -> float:

@@ -103,6 +103,7 @@ def test_a_damaged_copy_is_named(tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as error:
         read(tmp_path)
     assert "000000" in str(error.value)
+    assert ";" in str(error.value)  # what to do comes after it
     assert "\n" not in str(error.value)
 
 

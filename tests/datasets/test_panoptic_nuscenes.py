@@ -96,12 +96,17 @@ class Evil:
         ({"infos": []}, "is no list of scans"),
         ([{"lidar_path": "a"}], "scan 0 has no usable entry"),
         ([{"lidar_path": 3, "lidar_token": "a"}], "int where a name"),
+        ([{"lidar_path": "../b", "lidar_token": "a"}], "leads out of the data folder"),
+        ([{"lidar_path": "/b", "lidar_token": "a"}], "leads out of the data folder"),
+        ([{"lidar_path": np.array([print])}], "make it anew, or use source"),
     ],
 )
 def test_info_files_are_not_trusted(root, content, message, capsys):
     (root / INFO).write_bytes(pickle.dumps(content))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         read(root)
+    assert "\n" not in str(error.value)
+    assert "make it anew" in str(error.value)
     assert "run" not in capsys.readouterr().out.split()
 
 
@@ -119,12 +124,13 @@ def test_damaged_labels_are_named(root, labels, message):
     with pytest.raises(UserError, match=message) as error:
         read(root)
     assert "_panoptic.npz" in str(error.value)
+    assert "anew" in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"nothing"])
 def test_unreadable_labels_are_named(root, content):
     panoptic_file(root).write_bytes(content)
-    with pytest.raises(UserError, match=r"_panoptic\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"_panoptic\.npz cannot be read .*anew"):
         read(root)
 
 
@@ -158,7 +164,7 @@ def test_missing_pieces_are_named(root):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"x" * 30, "is cut off"), (b"", "has 0 points")],
+    [(b"x" * 30, "is cut off.*anew"), (b"", "has 0 points; leave it out")],
 )
 def test_damaged_scans_are_named(root, content, message):
     (file,) = (root / "raw/samples/LIDAR_TOP").iterdir()
@@ -172,5 +178,5 @@ def test_nan_returns_are_named(root):
     points = np.zeros((50, 5), np.float32)
     points[7, 1] = np.nan
     points.tofile(file)
-    with pytest.raises(UserError, match="1 of 50 points with NaN"):
+    with pytest.raises(UserError, match="1 of 50 points with NaN or inf; take these"):
         read(root)

@@ -67,8 +67,20 @@ def test_reference_numbers(golden_dir):
         np.testing.assert_allclose(result["per_class"], expected, atol=1e-9)
 
 
+def plain_iou(scans, num_classes, ignore):
+    """Return the IoU of every class over all points that are not ignored."""
+    pred, true = (np.concatenate([scan[k] for scan in scans]) for k in (0, 2))
+    valid = ~np.isin(true, ignore)
+    pred, true = pred[valid], true[valid]
+    both = [((pred == c) & (true == c)).sum() for c in range(num_classes)]
+    union = [((pred == c) | (true == c)).sum() for c in range(num_classes)]
+    return np.array(both) / np.maximum(union, 1)
+
+
 @pytest.mark.parametrize("spread", [1, 5000, 1 << 40])
-@pytest.mark.parametrize(("ignore", "min_points"), [((), 1), ((0, 3), 50)])
+@pytest.mark.parametrize(
+    ("ignore", "min_points"), [((), 1), ((0, 3), 50), ((4,), 15), ((), 50)]
+)
 def test_counts_equal_the_definition(ignore, min_points, spread):
     rng = np.random.default_rng(spread % 97 + min_points)
     scans = [random_scan(rng, spread=spread) for _ in range(4)]
@@ -76,12 +88,43 @@ def test_counts_equal_the_definition(ignore, min_points, spread):
     for scan in scans:
         quality.update(*scan)
     tp, fp, fn, iou_sum = plain_counts(scans, 5, ignore, min_points)
+    result = quality.compute()
+    pq = iou_sum / np.maximum(tp + 0.5 * fp + 0.5 * fn, 1e-15)
+    np.testing.assert_allclose(result["per_class"][0], pq, atol=1e-12)
+    kept = np.setdiff1d(np.arange(5), ignore)
+    np.testing.assert_allclose(result["pq"], pq[kept].mean(), atol=1e-12)
+    iou = plain_iou(scans, 5, ignore)
+    np.testing.assert_allclose(result["miou"], iou[kept].mean(), atol=1e-12)
     np.testing.assert_array_equal(quality.true_positive, tp)
     np.testing.assert_array_equal(quality.false_positive, fp)
     np.testing.assert_array_equal(quality.false_negative, fn)
     np.testing.assert_allclose(quality.iou_sum, iou_sum, atol=1e-9)
     assert tp.sum() > 0
     assert fp.sum() > 0
+
+
+@pytest.mark.parametrize("min_points", [15, 50])
+def test_scans_without_predictions_or_without_things(min_points):
+    rng = np.random.default_rng(min_points)
+    full = random_scan(rng)
+    nothing = (np.full(3000, -1), np.full(3000, -1), *full[2:])  # nothing predicted
+    stuff = (np.zeros(3000, int),) * 4  # one segment of class 0, found
+    scans = [full, nothing, stuff]
+    quality = PanopticQuality(5, (1,), min_points)
+    for scan in scans:
+        quality.update(*scan)
+    tp, fp, fn, iou_sum = plain_counts(scans, 5, (1,), min_points)
+    np.testing.assert_array_equal(quality.true_positive, tp)
+    np.testing.assert_array_equal(quality.false_positive, fp)
+    np.testing.assert_array_equal(quality.false_negative, fn)
+    np.testing.assert_allclose(quality.iou_sum, iou_sum, atol=1e-12)
+    # things that occur nowhere count as 0, as in the procedure
+    only = PanopticQuality(5, (), min_points, things=(3, 4))
+    only.update(*stuff)
+    result = only.compute()
+    assert result["pq"] == pytest.approx(1 / 5)
+    assert result["pq_things"] == 0
+    assert result["pq_stuff"] == pytest.approx(1 / 3)
 
 
 def test_by_hand():

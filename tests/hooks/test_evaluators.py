@@ -94,6 +94,18 @@ def test_no_offsets_are_the_geometric_baseline(tmp_path):
     assert result["offset_r2"] < 0.05
 
 
+def test_ground_takes_the_place_of_planes(tmp_path):
+    hook = evaluator(
+        tmp_path, Knowing(1.0), ground={"height": 0.05, "cell": 0.1, "window": 0.8}
+    )
+    result = hook.evaluate()
+    assert result["options"]["background"] == "ground"
+    assert result["methods"]["components"]["ap50"] == 100
+    found = hook.grouping.plane(batch(0)["coord"].numpy())
+    assert found[300:].all()
+    assert not found[:300].any()
+
+
 def test_when_it_runs(tmp_path):
     hook = evaluator(tmp_path, Knowing(1.0), every=0, baselines=())
     hook.after_epoch()

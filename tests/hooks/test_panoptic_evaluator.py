@@ -1,6 +1,8 @@
 """PanopticEvaluator: numbers by hand through sampling, checks, and the report."""
 
 import json
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.hooks import PanopticEvaluator
-from pointins_plugin.host import Config, get_root_logger
+from pointins_plugin.host import Config, comm, get_root_logger, launch
 
 NAMES = ["car", "road"]
 
@@ -132,6 +134,46 @@ def test_nearest_points_stand_in_for_an_inverse(tmp_path):
     _, report = evaluate(tmp_path, [given])
     _, same = evaluate(tmp_path, [scan_a()])
     assert report["classes"] == same["classes"]
+
+
+def random_batches():
+    rng = np.random.default_rng(1)
+    for name in "abcde":
+        guess = np.stack([rng.integers(0, 2, 50), rng.integers(-1, 4, 50)], 1)
+        inverse = rng.integers(0, 50, 400)
+        labels = guess[inverse]
+        labels[rng.random(400) < 0.2] = (1, -1)
+        yield batch(name, guess.tolist(), inverse.tolist(), *labels.T)
+
+
+def my_share(folder):
+    """Score every second scan; as samplers do, the last one comes on both ranks."""
+    world, rank = comm.get_world_size(), comm.get_rank()
+    scans = list(random_batches())
+    mine = scans[rank::world]
+    if rank and world > 1:
+        mine.append(scans[-1])
+    place = Path(folder) / f"{world}_{rank}"
+    place.mkdir()
+    hook = PanopticEvaluator(min_points=15)
+    hook.trainer = trainer(place, mine)
+    hook.before_train()
+    hook.after_epoch()
+    metric = hook.trainer.comm_info["current_metric_value"]
+    (place / "metric.txt").write_text(repr(metric))
+
+
+def test_two_processes_equal_one(tmp_path):
+    for processes in (1, 2):
+        launch(my_share, processes, cfg=(str(tmp_path),), timeout=timedelta(seconds=60))
+    one, two = (
+        json.loads((tmp_path / f"{n}_0" / "panoptic.json").read_text()) for n in (1, 2)
+    )
+    assert one["pq"] > 0
+    assert one["scenes"] == 5
+    assert one == two
+    metrics = {file.read_text() for file in tmp_path.glob("*/metric.txt")}
+    assert len(metrics) == 1  # every rank knows the same
 
 
 def test_equals_the_score_of_all_points(tmp_path):

@@ -6,11 +6,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import RegularGridInterpolator
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import TRANSFORMS, Compose, index_operator
 from pointins_plugin.host.standalone.registry import accepted_keywords
 from pointins_plugin.host.standalone.transforms import colour, sampling
+from pointins_plugin.host.standalone.transforms.geometric import _interpolate
 
 # What the Sonata, PointGroup, semantic, nuScenes and SemanticKITTI configs name, with
 # every keyword that Pointcept's classes take.
@@ -223,6 +225,17 @@ def test_elastic_distortion_is_smooth_and_has_its_size():
     assert 0.02 < step.std() < 0.6
     near = np.linalg.norm(before - before[0], axis=1).argsort()[1:4]
     assert np.abs(step[near] - step[0]).max() < 4 * step.std()
+
+
+@pytest.mark.parametrize("num_points", [1, 2000])
+def test_trilinear_interpolation_is_scipys(num_points):
+    rng = np.random.default_rng(0)
+    axes = [np.linspace(-1, 3, 6), np.linspace(0, 2, 4), np.linspace(2, 4, 3)]
+    values = rng.normal(size=(6, 4, 3, 2)).astype(np.float32)
+    coord = rng.uniform([-1, 0, 2], [3, 2, 4], (num_points, 3))
+    coord[0] = 3, 2, 4  # the far corner
+    expected = RegularGridInterpolator(axes, values)(coord)
+    np.testing.assert_allclose(_interpolate(axes, values, coord), expected, atol=1e-12)
 
 
 def test_dropout_keeps_its_share_and_labelled_points():

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from pointins_plugin.ops.ground import ground_points
+from pointins_plugin.ops.ground import ground_mask, ground_points
 
 
 def terrain(slope, n=20000, seed=0):
@@ -49,3 +50,16 @@ def test_where_nothing_is_seen():
     assert not ground[-1]
     assert ground_points(np.zeros((0, 3))).shape == (0,)
     assert ground_points(np.ones((1, 3))).tolist() == [True]
+
+
+def test_clouds_of_a_batch_have_grounds_of_their_own():
+    low, _ = terrain(0.0, n=4000)
+    high = low + (0, 0, 5.0)  # above the other cloud, on its own ground
+    coord = torch.from_numpy(np.concatenate([low, high])).float()
+    offset = torch.tensor([4000, 4000, 8000])  # the second cloud is empty
+    ground = ground_mask(coord, offset, height=0.3)
+    expected = ground_points(low.astype(np.float32))
+    np.testing.assert_array_equal(ground[:4000].numpy(), expected)
+    np.testing.assert_array_equal(ground[4000:].numpy(), expected)
+    empty = ground_mask(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+    assert empty.shape == (0,)

@@ -9,6 +9,7 @@ import torch
 from pointins_plugin.datasets import fake_layouts
 from pointins_plugin.host import (
     TRAINERS,
+    build_dataset,
     build_model,
     default_config_parser,
     default_setup,
@@ -87,11 +88,16 @@ def few_scenes(dataset: dict) -> None:
             test["aug_transform"] = test["aug_transform"][:1]
 
 
-def small_config(name: str, folder: Path, **options):
-    """Return a shipped config for a run of two steps of one sample in ``folder``."""
+def path_of(name: str) -> str:
+    """Return where a shipped config lies."""
+    return str(ROOT / "pointins" / f"{name}.py")
+
+
+def parse(name: str, folder: Path, **options):
+    """Return a shipped config for a short run in ``folder``, at its full size."""
     os.environ["POINTINS_DATA"] = str(Path("data").absolute())
-    cfg = default_config_parser(
-        str(ROOT / "pointins" / f"{name}.py"),
+    return default_config_parser(
+        path_of(name),
         {
             "save_path": str(folder),
             "epoch": 1,
@@ -102,6 +108,11 @@ def small_config(name: str, folder: Path, **options):
             **options,
         },
     )
+
+
+def small_config(name: str, folder: Path, **options):
+    """Return a shipped config for a run of two steps of one sample in ``folder``."""
+    cfg = parse(name, folder, **options)
     shrink(cfg.model)
     for part in ("train", "val", "test"):
         if part in cfg.data:
@@ -122,6 +133,11 @@ def pretrained(cfg) -> dict:
         for key, value in state.items()
         if key.startswith("backbone.")
     }
+
+
+def test_sample(cfg) -> dict:
+    """Return the first sample of the test split."""
+    return build_dataset(cfg.data.test)[0]
 
 
 def train(cfg):

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import torch
@@ -90,6 +90,15 @@ class Patches:
     size: int
     num_full: int
     short: Tensor | None
+
+    def to(self, device: torch.device) -> "Patches":
+        """Return the layout on a device."""
+        return replace(
+            self,
+            pad=self.pad.to(device),
+            unpad=self.unpad.to(device),
+            short=None if self.short is None else self.short.to(device),
+        )
 
     @cached_property
     def packed(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,17 +220,28 @@ class SerializedAttention(PointModule):
             size = self.patch_size
             if not self.enable_flash:
                 size = min(size, *(count for count in bincount if count))
-            layout = lay_out_patches(bincount, size)
-            device = point.offset.device
-            short = layout.short
-            point[key] = Patches(
-                pad=layout.pad.to(device),
-                unpad=layout.unpad.to(device),
-                size=layout.size,
-                num_full=layout.num_full,
-                short=None if short is None else short.to(device),
-            )
+            first = f"patches_{self.enable_flash}"
+            layout = None
+            if first in point:
+                layout = self._as_the_first(point[first], bincount, size)
+            if layout is None:
+                layout = lay_out_patches(bincount, size).to(point.offset.device)
+            point.setdefault(first, layout)
+            point[key] = layout
         return point[key]
+
+    def _as_the_first(self, first: Patches, bincount, size: int) -> Patches | None:
+        """Adopt the layout of a stage's first block, which a decoder may not share.
+
+        Pointcept lays a stage out once. With ``enable_flash`` another patch size is
+        therefore without effect; without, the layout is cut into patches of that size.
+        None where they do not fit the clouds, on which Pointcept stops or mixes clouds.
+        """
+        if self.enable_flash:
+            return first
+        if any(-(-count // first.size) * first.size % size for count in bincount):
+            return None
+        return replace(first, size=size, num_full=len(first.pad) // size)
 
     def forward(self, point: Point) -> Point:
         patches = self._patches(point)
@@ -238,19 +258,21 @@ class SerializedAttention(PointModule):
         # most two slots show one point, so that the sum has one order.
         qkv = self.qkv(point.feat).index_select(0, order)
         if flash is not None:
-            feat = self._attend_packed(flash, qkv, bounds)
+            feat = self._attend_packed(flash, qkv, bounds, patches.size)
         else:
             feat = self._attend_patches(qkv, patches, point, order)
         point.feat = self.proj_drop(self.proj(feat.index_select(0, inverse)))
         return point
 
-    def _attend_packed(self, flash: Callable, qkv: Tensor, bounds: Tensor) -> Tensor:
+    def _attend_packed(
+        self, flash: Callable, qkv: Tensor, bounds: Tensor, longest: int
+    ) -> Tensor:
         """Attend within patches of (N', 3C) slots that begin at ``bounds``."""
         heads = qkv.to(torch.bfloat16).unflatten(1, (3, self.num_heads, -1))
         attended = flash(
             heads,
             bounds,
-            max_seqlen=self.patch_size,
+            max_seqlen=longest,
             dropout_p=self.attn_drop if self.training else 0.0,
             softmax_scale=self.scale,
         )

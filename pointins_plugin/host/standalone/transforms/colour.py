@@ -44,7 +44,9 @@ def hsv_to_rgb(hsv: np.ndarray) -> np.ndarray:
 def recolour(data_dict: dict, rgb: np.ndarray) -> None:
     """Replace red, green and blue; further columns and the dtype stay."""
     color = data_dict["color"]
-    data_dict["color"] = np.concatenate([rgb, color[:, 3:]], 1, dtype=color.dtype)
+    data_dict["color"] = np.concatenate(
+        [rgb, color[:, 3:]], axis=1, dtype=color.dtype, casting="unsafe"
+    )
 
 
 @TRANSFORMS.register_module()

@@ -1,17 +1,18 @@
-"""Runs of a comparison: each trained once in a process of its own, resumable.
+"""Training runs, each in a process of its own, that go on where they were stopped.
 
 A run's folder says in ``step.json`` what it was started with and whether it is done,
 so that the same study goes on where it was stopped and refuses to mix two settings.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from pointins_plugin.host import Config
 from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
+from pointins_plugin.study.provenance import provenance
 
-RECORD, LOG = "step.json", "console.log"
+RECORD, LOG, LOCK = "step.json", "console.log", ".lock"
 _LAST = Path("model") / "model_last.pth"
 
 
@@ -58,15 +60,19 @@ class Record:
     Attributes:
         settings: a digest of the config's values, the overrides, and of the checkpoint
             it started from.
-        seconds: wall time of all its attempts.
+        seconds: wall time of all its attempts that ended.
+        begun: when the attempt began that has not ended (seconds since the epoch).
         done: it ended as it should.
         digest: of its last checkpoint, "" until it is done.
+        provenance: date, commit and machine of its end.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    begun: float | None = None
     done: bool = False
     digest: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> "Record | None":
@@ -140,8 +146,8 @@ def state(step: Step) -> str:
     if record is None:
         if (step.folder / "config.py").is_file():
             raise UserError(
-                f"{step.folder} holds a run that `pointins compare` did not start; "
-                "name another --out"
+                f"{step.folder} holds a run that this command did not start; name "
+                "another --out"
             )
         return "to do"
     now = settings(step)
@@ -160,49 +166,87 @@ def run_step(step: Step) -> Record:
     """Train a step to its end, from its last checkpoint if it was stopped.
 
     Raises:
-        UserError: it failed, with the last line it printed.
+        UserError: it failed, with the last line it printed; or another process is
+            running it.
         SystemExit: a signal stopped it; it saved where it was.
         KeyboardInterrupt: likewise.
     """
-    before = state(step)
-    record = Record.of(step.folder)
-    if before == "done":
-        return record
-    now = settings(step)
-    record = Record(now) if before == "to do" else record
-    record.write(step.folder)
-    source, options = step.config, list(step.options)
-    if before == "begun":
-        source = str(step.folder / "config.py")
-        options = ["resume=True", f"weight={step.checkpoint}"]
-    elif step.start is not None:
-        options.append(f"weight={step.start.checkpoint}")
-    started = time.perf_counter()
-    done = False
-    try:
-        done = _train(step, source, [*options, f"save_path={step.folder}"])
-    finally:
-        seconds = record.seconds + time.perf_counter() - started
-        digest = _digest(step.checkpoint) if done else ""
-        record = Record(now, seconds, done, digest)
+    with _locked(step.folder) as lock:
+        before = state(step)
+        record = Record.of(step.folder)
+        if before == "done":
+            return record
+        now = settings(step)
+        spent = 0.0 if before == "to do" else _seconds(step, record)
+        record = Record(now, spent, time.time())
         record.write(step.folder)
-    return record
+        source, options = step.config, list(step.options)
+        if before == "begun":
+            source = str(step.folder / "config.py")
+            options = ["resume=True", f"weight={step.checkpoint}"]
+        elif step.start is not None:
+            options.append(f"weight={step.start.checkpoint}")
+        started = time.perf_counter()
+        try:
+            _train(step, source, [*options, f"save_path={step.folder}"], lock)
+            record = replace(
+                record,
+                done=True,
+                digest=_digest(step.checkpoint),
+                provenance=provenance(),
+            )
+        finally:
+            spent += time.perf_counter() - started
+            record = replace(record, seconds=spent, begun=None)
+            record.write(step.folder)
+        return record
 
 
-def _train(step: Step, source: str, options: Sequence[str]) -> bool:
-    """Run the process; return whether its checkpoint is there."""
+def _seconds(step: Step, record: Record) -> float:
+    """Return the wall time behind a checkpoint; a killed attempt counts up to it."""
+    if record.begun is None:
+        return record.seconds
+    return record.seconds + max(0.0, step.checkpoint.stat().st_mtime - record.begun)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int | None]:
+    """Hold a run's folder, so that two processes never train in it.
+
+    The lock goes on to the training process, which outlives a study that was killed.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{folder} is being run by another process; wait for its end, or stop "
+                "it, and run the command again"
+            ) from None
+        yield file.fileno()
+
+
+def _train(
+    step: Step, source: str, options: Sequence[str], lock: int | None = None
+) -> None:
+    """Run the process to its end; its checkpoint is there then."""
     log = step.folder / LOG
     words = ["train", "--config-file", source, "--num-gpus", str(step.num_gpus)]
     command = [sys.executable, "-m", "pointins_plugin.cli", *words]
-    path = [os.environ.get("PYTHONPATH", ""), str(PACKAGE.parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     with open(log, "ab") as file:
         process = subprocess.Popen(
             [*command, "--options", *options],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=child_environment(),
+            pass_fds=() if lock is None else (lock,),
         )
         # The run is let to save where it is, whatever stops the study.
         with StopSignals(forward=[process.pid]):
@@ -218,7 +262,12 @@ def _train(step: Step, source: str, options: Sequence[str]) -> bool:
             f"{step.title} failed ({last_line(log)}); what it printed is in {log}; "
             "the same command goes on from here"
         )
-    return True
+
+
+def child_environment() -> dict[str, str]:
+    """Return this process's environment, with this package among what is importable."""
+    path = [os.environ.get("PYTHONPATH", ""), str(PACKAGE.parent)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def last_line(path: Path) -> str:

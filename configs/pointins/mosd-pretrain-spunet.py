@@ -1,0 +1,88 @@
+"""PointINS on mOSD table tops with a small sparse-convolution U-Net.
+
+The twin of mosd-pretrain: tokens are the 1.5 cm cells, which the network has features
+for. Views are sampled to one point a cell after augmentation, where convolutions need
+it.
+"""
+
+_base_ = ["mosd-pretrain.py"]
+
+grid_size = 0.015
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="SpUNet-v1m1",
+        in_channels=9,
+        num_classes=0,
+        base_channels=32,
+        channels=(32, 64, 128, 128, 96, 64),
+        layers=(1, 1, 1, 1, 1, 1),
+    ),
+    head_in_channels=64,
+    up_cast_level=0,
+)
+
+transform = [
+    dict(type="GridSample", grid_size=grid_size, mode="train"),
+    dict(type="InstanceParser", segment_ignore_index=(-1, 0)),
+    dict(type="Copy", keys_dict=dict(coord="origin_coord")),
+    dict(
+        type="TrackedMultiViewGenerator",
+        view_keys=(
+            "coord",
+            "origin_coord",
+            "color",
+            "normal",
+            "instance",
+            "instance_centroid",
+            "grid_coord",
+        ),
+        global_view_num=2,
+        global_view_scale=(0.8, 1.0),
+        local_view_num=0,
+        global_shared_transform=[
+            dict(
+                type="RandomColorJitter",
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.2,
+                hue=0.02,
+                p=0.8,
+            ),
+            dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
+            dict(type="NormalizeColor"),
+        ],
+        global_transform=[
+            dict(type="TrackedAffine"),
+            dict(type="RandomJitter", sigma=0.002, clip=0.008),
+            dict(
+                type="GridSample",
+                grid_size=grid_size,
+                mode="train",
+                return_grid_coord=True,
+            ),
+        ],
+        max_size=8192,
+    ),
+    dict(type="ToTensor"),
+    dict(type="Update", keys_dict=dict(grid_size=grid_size)),
+    dict(
+        type="Collect",
+        keys=(
+            "global_origin_coord",
+            "global_coord",
+            "global_grid_coord",
+            "global_offset",
+            "global_affine",
+            "global_instance",
+            "global_instance_centroid",
+            "grid_size",
+            "name",
+        ),
+        offset_keys_dict=dict(),
+        global_feat_keys=("global_coord", "global_color", "global_normal"),
+    ),
+]
+
+data = dict(train=dict(transform=transform))

@@ -1,0 +1,7 @@
+"""Semantic classes on mOSD table tops, sparse U-Net from random weights."""
+
+_base_ = ["mosd-semseg-ft-spunet.py"]
+
+optimizer = {{_base_.scratch_optimizer}}
+scheduler = dict(max_lr=0.006)
+hooks = {{_base_.scratch_hooks}}

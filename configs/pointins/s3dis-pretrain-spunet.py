@@ -1,0 +1,15 @@
+"""PointINS on S3DIS with a sparse-convolution U-Net: the twin of s3dis-pretrain.
+
+Network, views and schedule are those of scannet-pretrain-spunet.
+"""
+
+_base_ = ["scannet-pretrain-spunet.py"]
+
+data = dict(
+    train=dict(
+        type="S3DISDataset",
+        split=["Area_1", "Area_2", "Area_3", "Area_4", "Area_6"],
+        data_root="data/s3dis",
+        loop=8,
+    ),
+)

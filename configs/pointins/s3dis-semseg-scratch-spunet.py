@@ -1,0 +1,10 @@
+"""Semantic classes on S3DIS, Area 5, sparse U-Net from random weights."""
+
+_base_ = ["s3dis-semseg-ft-spunet.py"]
+
+batch_size = 12
+num_worker = 24
+clip_grad = None
+optimizer = {{_base_.scratch_optimizer}}
+scheduler = dict(max_lr=0.006)
+hooks = {{_base_.scratch_hooks}}

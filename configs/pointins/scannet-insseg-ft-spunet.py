@@ -1,0 +1,10 @@
+"""PointGroup on ScanNet, sparse U-Net, fine-tuning: all learns.
+
+One learning rate for all layers, as in pre-training.
+"""
+
+_base_ = ["scannet-insseg-lin-spunet.py"]
+
+model = dict(freeze_backbone=False)
+param_dicts = None
+scheduler = dict(max_lr=0.002)

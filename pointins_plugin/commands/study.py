@@ -1,0 +1,230 @@
+"""The command ``pointins study``: every row of the study, and its page."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
+from pointins_plugin.study.ladder import FINETUNING, PARTS, STAGES, Ladder, Unit
+from pointins_plugin.study.report import (
+    Report,
+    draw_curves,
+    load_results,
+    put_between,
+    readme_table,
+    study_page,
+)
+from pointins_plugin.study.runs import child_environment, last_line, write_text
+from pointins_plugin.study.unit import forget, run_unit, status, unit_folder
+
+QUICK = "quick"
+_LOG = "unit.log"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command to a parser."""
+    add = parser.add_argument
+    add("--data", nargs="+", metavar="NAME", help="rooms, mosd, streets (default: all)")
+    add("--rows", nargs="+", metavar="NAME", help="default: all; see --dry-run")
+    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the rows")
+    add("--seeds", nargs="+", type=int, help="default: the study's")
+    add("--skip", nargs="+", choices=STAGES, default=[], help="stages to leave out")
+    add("--no-finetuning", action="store_true", help="leave out fine-tuning")
+    add("--quick", action="store_true", help="a smoke run, in folders of its own")
+    add("--size", default="small", help="of configs/study/ladder.py (default: small)")
+    add("--jobs", type=int, help="runs at a time (default: a GPU or a core each)")
+    add("--out", help="folder of the runs (default: exp/study)")
+    add("--results", help="folder of results (default: docs/study)")
+    add("--again", action="store_true", help="repeat runs whose config has changed")
+    add("--dry-run", action="store_true", help="list the runs and what is done")
+    add("--report", action="store_true", help="only write the page anew")
+    add("--unit", help=argparse.SUPPRESS)
+
+
+def run(words: Sequence[str] | None = None) -> None:
+    """Run what of the study is not done, and write its page.
+
+    Each row, data set and seed is a process of its own, and one JSON file when it is
+    finished. Stopped or killed at any moment, the same command goes on.
+
+    Args:
+        words: the options; those of the command line when None.
+
+    Raises:
+        UserError: an unknown name, or (at the end) runs that failed.
+    """
+    parser = argparse.ArgumentParser(
+        "pointins study",
+        description="Pre-train and probe every row of the study. Goes on where it was "
+        "stopped; results are one JSON file a run.",
+    )
+    add_arguments(parser)
+    args = parser.parse_args(words)
+    if args.quick:
+        args.size = QUICK
+    place = Path("exp/study-quick" if args.size == QUICK else "exp/study")
+    args.out = Path(args.out or place)
+    args.results = Path(args.results or (place if args.quick else "docs/study"))
+    if args.no_finetuning:
+        args.skip = [*args.skip, *FINETUNING]
+    args.skip = tuple(dict.fromkeys(args.skip))
+    ladder = Ladder.read()
+    if args.size not in ladder.values["sizes"]:
+        raise UserError(
+            f"--size: the study has no {args.size!r}; it has "
+            f"{', '.join(ladder.values['sizes'])}"
+        )
+    if args.unit:
+        (unit,) = _named(ladder, args.unit)
+        run_unit(
+            ladder,
+            unit,
+            args.size,
+            args.out,
+            args.results,
+            args.skip,
+            say=lambda text: print(text, flush=True),
+        )
+        return
+    failed = None
+    if not args.report:
+        units = ladder.units(args.parts, args.data, args.rows, args.seeds)
+        states = {unit: _state(ladder, unit, args) for unit in units}
+        if args.dry_run:
+            for unit, word in states.items():
+                print(f"{word:<8} {unit.name}: {unit.row.title}")
+            return
+        failed = _run_units(args, states)
+    print(write_page(ladder, args.results, args.size))
+    if failed:
+        raise UserError(failed)
+
+
+def _named(ladder: Ladder, name: str) -> list[Unit]:
+    data, row, seed = name.split("/")
+    return ladder.units(PARTS, [data], [row], [int(seed)])
+
+
+def _state(ladder: Ladder, unit: Unit, args: argparse.Namespace) -> str:
+    word = status(ladder, unit, args.size, args.results, args.skip)
+    if word == "changed" and args.again:
+        forget(unit, args.size, args.out, args.results)
+        return "to do"
+    return word
+
+
+def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
+    """Run what is to do, some at a time; return what failed in one line, or None."""
+    changed = [unit.name for unit, word in states.items() if word == "changed"]
+    if changed:
+        print(
+            f"{len(changed)} runs were made with other settings and are kept "
+            f"({changed[0]}, ...): --again repeats them"
+        )
+    todo = [unit for unit, word in states.items() if word == "to do"]
+    total, finished = len(todo), 0
+    print(f"{len(states) - total} of {len(states)} runs are done", flush=True)
+    jobs = args.jobs or _default_jobs()
+    running: dict[Unit, tuple[subprocess.Popen, float]] = {}
+    failed: list[str] = []
+    pids: list[int] = []
+    with StopSignals(forward=pids) as stop:
+        while todo or running:
+            while todo and len(running) < jobs and stop.number is None:
+                unit = todo.pop(0)
+                process = _start(unit, args, jobs)
+                running[unit] = (process, time.monotonic())
+                pids.append(process.pid)
+            ended = [
+                u for u, (process, _) in running.items() if process.poll() is not None
+            ]
+            for unit in ended:
+                process, since = running.pop(unit)
+                pids.remove(process.pid)
+                finished += 1
+                minutes = (time.monotonic() - since) / 60
+                place = f"[{finished}/{total}] {unit.name}"
+                if process.returncode in STOP_CODES or stop.number is not None:
+                    continue
+                if process.returncode:
+                    why = last_line(unit_folder(unit, args.out) / _LOG)
+                    failed.append(unit.name)
+                    print(f"{place}: {why}", flush=True)
+                else:
+                    print(f"{place}: {minutes:.1f} min", flush=True)
+            if stop.number is not None and not running:
+                raise SystemExit(128 + stop.number)
+            if not ended:
+                time.sleep(0.2)
+    if failed:
+        return (
+            f"{len(failed)} of {total} runs failed, the first of them {failed[0]}, see "
+            "above; the same command goes on from here"
+        )
+    return None
+
+
+def _default_jobs() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return _cores()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start(unit: Unit, args: argparse.Namespace, jobs: int) -> subprocess.Popen:
+    """Start a unit in a process of its own, with its share of the cores."""
+    folder = unit_folder(unit, args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["--unit", f"{unit.data}/{unit.row.name}/{unit.seed}", "--size", args.size]
+    words += ["--out", str(args.out), "--results", str(args.results)]
+    if args.skip:
+        words += ["--skip", *args.skip]
+    environment = child_environment()
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+    with open(folder / _LOG, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pointins_plugin.cli", "study", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def write_page(ladder: Ladder, results: Path, size: str) -> str:
+    """Write the study's page beside its results, and its table into the README.
+
+    The README is left alone where it has no markers, and in smoke runs.
+
+    Returns:
+        The README's table, and where the page is.
+    """
+    found = load_results(results, size)
+    if not found:
+        return f"there are no results in {results / 'runs'} yet"
+    report = Report(ladder, found)
+    for data in ladder.values["data"]:
+        draw_curves(report, data, results / "figures" / f"{data}-curves.png")
+    notes = results / "notes.md"
+    text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
+    page = results.with_name(f"{results.name}.md")
+    write_text(page, study_page(report, results, text))
+    short = readme_table(report)
+    readme = results.parent.parent / "README.md"
+    if size != QUICK and readme.is_file():
+        replaced = put_between(readme.read_text(encoding="utf-8"), short)
+        if replaced is not None:
+            write_text(readme, replaced)
+    return f"{short}\n\npage      {page}"

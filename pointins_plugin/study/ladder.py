@@ -1,0 +1,221 @@
+"""What a study runs: rows, data sets, seeds and sizes, as `configs/study` has them."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import Config
+from pointins_plugin.inference import plain_values
+from pointins_plugin.paths import config_root
+
+PRETRAINING, INSTANCES, SEMANTICS = "pretraining", "instances", "semantics"
+FINETUNING = {"finetuning10": 0.1, "finetuning100": 1.0}  # share of labelled scenes
+STAGES = (PRETRAINING, INSTANCES, SEMANTICS, *FINETUNING)
+LADDER, ABLATIONS = "ladder", "ablations"
+PARTS = (LADDER, ABLATIONS)
+SPARSE = "spunet"  # names configs of the other backbone
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: as users type it.
+        part: ``"ladder"`` or ``"ablations"``.
+        title: as the table shows it.
+        config: of pre-training is DATA-pretrain-CONFIG ("" for no suffix); None for
+            random weights.
+        change: overrides of that config.
+        empirical_prior: the prior is the lengths of the training scenes' labels.
+    """
+
+    name: str
+    part: str
+    title: str
+    config: str | None
+    change: dict[str, Any] = field(default_factory=dict, hash=False)
+    empirical_prior: bool = False
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the backbone is the sparse U-Net."""
+        return self.config is not None and SPARSE in self.config.split("-")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A row on a data set with a seed: pre-training and all its probes."""
+
+    data: str
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its result's file."""
+        return f"{self.data}-{self.row.name}-seed{self.seed}"
+
+    def stages(self) -> list[str]:
+        """Return its training runs in order."""
+        stages = list(STAGES[:3] if self.row.part == ABLATIONS else STAGES)
+        return stages if self.row.config is not None else stages[1:]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The contents of a study's file.
+
+    Attributes:
+        rows: all rows, by name.
+        values: the file's plain values.
+    """
+
+    rows: dict[str, Row]
+    values: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> "Ladder":
+        """Read a study's file, by default that of `configs/study`."""
+        path = path or config_root() / "study" / "ladder.py"
+        cfg = Config.fromfile(path)
+        values = {key: plain_values(cfg[key]) for key in cfg}
+        rows = {
+            name: Row(name, part, **row)
+            for part in PARTS
+            for name, row in values[part]["rows"].items()
+        }
+        return cls(rows, values)
+
+    def units(
+        self,
+        parts: Sequence[str] = PARTS,
+        data: Sequence[str] | None = None,
+        rows: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Unit]:
+        """Return what there is to run, a seed after the other.
+
+        Rows that are named run on all data sets that are named, whatever their part.
+
+        Raises:
+            UserError: a name that the study has not.
+        """
+        _check("data", data or (), self.values["data"])
+        _check("rows", rows or (), self.rows)
+        found = []
+        for part in parts:
+            own = self.values[part]
+            for seed in seeds or self.values["seeds"][part]:
+                for name in data if rows and data else own["data"]:
+                    if data and name not in data:
+                        continue
+                    chosen = [row for row in rows or own["rows"] if row in own["rows"]]
+                    found += [Unit(name, self.rows[row], seed) for row in chosen]
+        return found
+
+    def config(self, unit: Unit, stage: str, size: str) -> Config:
+        """Return the config of a training run.
+
+        Raises:
+            UserError: there is none for this row and data set.
+        """
+        cfg = Config.fromfile(self._base(unit, stage))
+        kind = "pretraining" if stage == PRETRAINING else "probing"
+        change = {
+            **self.values[kind],
+            **self.values["sizes"][size][kind][unit.data],
+            "seed": unit.seed,
+        }
+        if stage != PRETRAINING:
+            change.update(self.values["tuning" if stage in FINETUNING else "linear"])
+        if stage == PRETRAINING:
+            change.update(unit.row.change)
+            if unit.row.empirical_prior:
+                change["model.offset_branch.prior"] = _labelled_prior(cfg.filename)
+        elif unit.row.config is None and stage in (INSTANCES, SEMANTICS):
+            change["hooks.PretrainedLoader.required"] = False
+        share = FINETUNING.get(stage, 1.0)
+        if share < 1:
+            # As many steps as with all labels.
+            change["epoch"] = change.get("epoch", cfg.epoch) * round(1 / share)
+            few = {"type": "LabelEfficientDataset", "base": cfg.data.train.type}
+            for key, value in {**few, "scenes": share}.items():
+                change[f"data.train.{key}"] = value
+        cfg.merge_from_dict(_indexed(change, cfg.hooks))
+        return cfg
+
+    def _base(self, unit: Unit, stage: str) -> Path:
+        suffix = f"-{SPARSE}" if unit.row.sparse else ""
+        task = "semseg"
+        if stage == PRETRAINING:
+            suffix = f"-{unit.row.config}" if unit.row.config else ""
+            name = f"{unit.data}-pretrain{suffix}"
+        else:
+            if stage != SEMANTICS:
+                task = self.values["data"][unit.data]["instances"]
+            probe = "lin"
+            if stage in FINETUNING:
+                probe = "scratch" if unit.row.config is None else "ft"
+            name = f"{unit.data}-{task}-{probe}{suffix}"
+        path = config_root() / "pointins" / f"{name}.py"
+        if not path.is_file():
+            raise UserError(
+                f"study: row {unit.row.name} needs pointins/{name}, which does not "
+                f"exist; leave {unit.data} out for it"
+            )
+        return path
+
+
+def _check(option: str, given: Sequence[str], known: Any) -> None:
+    for name in given:
+        if name not in known:
+            close = get_close_matches(name, list(known), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise UserError(
+                f"--{option}: the study has no {name!r}{hint}; it has "
+                f"{', '.join(known)}"
+            )
+
+
+def _indexed(change: dict[str, Any], hooks: Sequence[Any]) -> dict[str, Any]:
+    """Return changes with hooks by their place; those of absent hooks are left out."""
+    places = {hook["type"]: index for index, hook in enumerate(hooks)}
+    indexed = {}
+    for key, value in change.items():
+        first, _, rest = key.partition(".")
+        if first == "hooks":
+            kind, _, option = rest.partition(".")
+            if kind not in places:
+                continue
+            key = f"hooks.{places[kind]}.{option}"
+        indexed[key] = value
+    return indexed
+
+
+@lru_cache
+def _labelled_prior(config: str) -> dict[str, Any]:
+    """Return the prior of the lengths in a config's training scenes, as a table."""
+    from pointins_plugin.commands import fit_prior
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prior.json"
+        words = ["--config", config, "--source", "labels", "--out", str(file)]
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            fit_prior.run(words)
+        table = json.loads(file.read_text(encoding="utf-8"))
+    return {"_delete_": True, "type": "table", "table": _table(table)}
+
+
+def _table(written: dict[str, Any]) -> list[float]:
+    from pointins_plugin.priors import MagnitudePrior
+
+    return [round(x, 6) for x in MagnitudePrior.from_dict(written).to_tensor().tolist()]

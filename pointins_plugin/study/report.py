@@ -1,0 +1,426 @@
+"""A study's results as Markdown and curves; everything is read from its JSON files."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pointins_plugin.evaluation.label_free import TITLES
+from pointins_plugin.pictures import save_curves
+from pointins_plugin.study.ladder import LADDER, PARTS, PRETRAINING, Ladder
+from pointins_plugin.study.scores import summary
+from pointins_plugin.study.unit import read_result
+
+BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
+BASELINE = "dos"  # what rows are compared with
+_NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
+_NAMES.update(sq="SQ", miou="mIoU")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: of the column.
+        place: keys of the value inside a result.
+        digits: shown after the point.
+        scale: that the value is multiplied by.
+    """
+
+    title: str
+    place: tuple[str, ...]
+    digits: int = 1
+    scale: float = 1.0
+
+    def value(self, result: Mapping[str, Any]) -> float:
+        """Return the value in a result, NaN where there is none."""
+        found: Any = result
+        for key in self.place:
+            if not isinstance(found, Mapping) or found.get(key) is None:
+                return math.nan
+            found = found[key]
+        return float(found) * self.scale
+
+    def cell(self, results: Iterable[Mapping[str, Any]]) -> str:
+        """Return mean and deviation over results, ``-`` where there is no value."""
+        return spread(summary([self.value(r) for r in results]), self.digits)
+
+
+def spread(value: Mapping[str, Any], digits: int = 1) -> str:
+    """Return a ``summary`` as text."""
+    if value["mean"] is None:
+        return "-"
+    deviation = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
+    return f"{value['mean']:.{digits}f}{deviation}"
+
+
+def load_results(folder: Path, size: str) -> list[dict[str, Any]]:
+    """Return all results of a size that can be read, in the order of their names."""
+    found = (read_result(path) for path in sorted((folder / "runs").glob("*.json")))
+    return [r for r in found if r is not None and r.get("size") == size]
+
+
+def _scores(stage: str, *place: str) -> tuple[str, ...]:
+    return ("stages", stage, "scores", *place)
+
+
+def main_metrics(panoptic: bool) -> tuple[str, str, str]:
+    """Return the keys of the three scores of instances, the first being the main."""
+    return ("pq", "rq", "sq") if panoptic else ("map", "ap50", "ap25")
+
+
+def probe_columns(panoptic: bool, finetuned: bool) -> list[Column]:
+    """Return the columns of what probes found."""
+    metrics = main_metrics(panoptic)
+    columns = [
+        Column(f"linear {_NAMES[m]}" if m == metrics[0] else _NAMES[m], place)
+        for m, place in ((m, _scores("instances", m)) for m in metrics)
+    ]
+    columns.append(Column("linear mIoU", _scores("semantics", "miou")))
+    columns.append(Column("ridge R²", _scores("ridge", "r2"), 2))
+    if finetuned:
+        for share in (10, 100):
+            place = _scores(f"finetuning{share}", metrics[0])
+            columns.append(Column(f"tuned {share} % {_NAMES[metrics[0]]}", place))
+    return columns
+
+
+def label_free_columns() -> list[Column]:
+    """Return the columns of what offsets found without labels."""
+    columns = [
+        Column("R²", _scores(PRETRAINING, "offset_r2"), 2),
+        Column("cosine", _scores(PRETRAINING, "offset_cosine"), 2),
+    ]
+    for method, title in (("components", ""), ("modes", "modes ")):
+        columns += [
+            Column(title + _NAMES[k], _scores(PRETRAINING, "methods", method, k))
+            for k in ("map", "ap50", "ap25")
+        ]
+    return columns
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text."""
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+class Report:
+    """A study's results by data set and row.
+
+    Args:
+        ladder: the study.
+        results: from ``load_results``.
+    """
+
+    def __init__(self, ladder: Ladder, results: Sequence[Mapping[str, Any]]):
+        self.ladder = ladder
+        self.results = list(results)
+
+    def of(self, data: str, row: str) -> list[Mapping[str, Any]]:
+        """Return the results of a row, a seed each."""
+        mine = [r for r in self.results if (r["data"], r["row"]) == (data, row)]
+        return sorted(mine, key=lambda r: r["seed"])
+
+    def rows(self, data: str, part: str) -> list[str]:
+        """Return the rows of a part that have results, in the ladder's order."""
+        names = [name for name, row in self.ladder.rows.items() if row.part == part]
+        return [name for name in names if self.of(data, name)]
+
+    def panoptic(self, data: str) -> bool:
+        """Whether instances are scored by panoptic quality."""
+        return self.ladder.values["data"][data]["instances"] == "panoptic"
+
+    def probes(self, data: str, part: str) -> str:
+        """Return the table of what probes found, and what that took."""
+        columns = probe_columns(self.panoptic(data), part == LADDER)
+        head = [c.title for c in columns]
+        rows = []
+        names = self.rows(data, part)
+        if part != LADDER:  # the whole method and its baseline on top
+            names = [n for n in (BASELINE, "pointins-spatial") if self.of(data, n)]
+            names += self.rows(data, part)
+        for name in names:
+            found = self.of(data, name)
+            minutes = summary([_minutes(r) for r in found])
+            rows.append(
+                [
+                    self.ladder.rows[name].title,
+                    *(column.cell(found) for column in columns),
+                    spread(minutes),
+                    str(len(found)),
+                ]
+            )
+        return table(["", *head, "minutes", "seeds"], rows)
+
+    def label_free(self, data: str, part: str) -> str | None:
+        """Return the table of offsets without labels, beside geometry alone."""
+        columns = label_free_columns()
+        rows = []
+        for name in self.rows(data, part):
+            found = self.of(data, name)
+            cells = [column.cell(found) for column in columns]
+            if any(cell != "-" for cell in cells):
+                rows.append([self.ladder.rows[name].title, *cells])
+        if not rows:
+            return None
+        rows += self._geometry(data)
+        return table(["", *(c.title for c in columns)], rows)
+
+    def _geometry(self, data: str) -> list[list[str]]:
+        """Return rows of the baselines that see coordinates only."""
+        runs = [r for r in self.results if r["data"] == data]
+        rows = []
+        for method in ("hdbscan", "plane_components", "oracle"):
+            cells = [
+                _first(Column("", _scores(PRETRAINING, "methods", method, key)), runs)
+                for key in ("map", "ap50", "ap25")
+            ]
+            if any(cell != "-" for cell in cells):
+                rows.append([f"*{TITLES[method]}*", "", "", *cells, "", "", ""])
+        return rows
+
+    def against_baseline(self, data: str, part: str) -> str | None:
+        """Return differences to the baseline, and whether they exceed the seeds'."""
+        base = self.of(data, BASELINE)
+        main = main_metrics(self.panoptic(data))[0]
+        columns = [
+            Column(f"linear {_NAMES[main]}", _scores("instances", main)),
+            Column("linear mIoU", _scores("semantics", "miou")),
+            Column("ridge R²", _scores("ridge", "r2"), 2),
+        ]
+        rows = []
+        for name in self.rows(data, part):
+            if name == BASELINE or not base:
+                continue
+            found = self.of(data, name)
+            cells = [
+                difference(
+                    [c.value(r) for r in found], [c.value(r) for r in base], c.digits
+                )
+                for c in columns
+            ]
+            rows.append([self.ladder.rows[name].title, *cells])
+        return table(["less DOS", *(c.title for c in columns)], rows) if rows else None
+
+    def where(self) -> str:
+        """Return what the numbers were made by: machines, commits, dates, sizes."""
+        stages = [s for r in self.results for s in r["stages"].values()]
+        machines, commits = {}, set()
+        for entry in (*stages, *self.results):
+            if "machine" in entry:
+                machines[_machine(entry["machine"])] = None
+                commits.add(entry["commit"] or "no checkout")
+        dates = sorted(r["date"][:10] for r in self.results)
+        hours = sum(_minutes(r) for r in self.results) / 60
+        return "\n".join(
+            [
+                f"{len(self.results)} runs, {hours:.1f} hours in all, {dates[0]} to "
+                f"{dates[-1]}.",
+                "",
+                *(f"- Machine: {machine}" for machine in machines),
+                f"- Commits: {', '.join(sorted(commits))} (+: with changes)",
+            ]
+        )
+
+    def sizes(self, data: str) -> str:
+        """Return steps and parameters of a data set's runs."""
+        runs = [r for r in self.results if r["data"] == data]
+        parts = []
+        for stage, verb in (
+            (PRETRAINING, "pre-training"),
+            ("instances", "the probe of instances"),
+            ("semantics", "of classes"),
+            ("finetuning100", "fine-tuning"),
+        ):
+            steps = sorted(
+                {r["stages"][stage]["steps"] for r in runs if stage in r["stages"]}
+            )
+            if steps:
+                text = "-".join(str(s) for s in dict.fromkeys((steps[0], steps[-1])))
+                parts.append(f"{verb} {text}")
+        sizes = sorted({r["encoder_parameters"] for r in runs})
+        weights = " and ".join(f"{size / 1e6:.2f} M" for size in sizes)
+        return f"Steps: {', '.join(parts)}. Encoder: {weights} parameters."
+
+    def mixed(self) -> list[str]:
+        """Return the rows whose seeds were run with different settings."""
+        odd = []
+        for data in self.ladder.values["data"]:
+            for name in self.ladder.rows:
+                found = self.of(data, name)
+                for stage in {s for r in found for s in r["stages"]}:
+                    runs = [r["stages"][stage] for r in found if stage in r["stages"]]
+                    marks = {run.get("settings") for run in runs}
+                    if len(marks) > 1:
+                        odd.append(f"{name} on {data} ({stage})")
+        return odd
+
+
+def _first(column: Column, runs: Iterable[Mapping[str, Any]]) -> str:
+    """Return a value that is the same in all runs."""
+    values = [v for v in (column.value(r) for r in runs) if not math.isnan(v)]
+    return f"{values[0]:.{column.digits}f}" if values else "-"
+
+
+def _minutes(result: Mapping[str, Any]) -> float:
+    return sum(s.get("seconds", 0) for s in result["stages"].values()) / 60
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    gpus = f", {', '.join(machine['gpus'])}" if machine["gpus"] else ", no GPU"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} thread(s) a "
+        f"run{gpus}; PyTorch {machine['torch']}, host {machine['host']}"
+    )
+
+
+def difference(own: Sequence[float], other: Sequence[float], digits: int = 1) -> str:
+    """Return a difference of means, its two standard errors, and what it is worth.
+
+    Inside twice the standard error of the difference (of the two sample deviations) it
+    is called noise; of a single seed nothing is known.
+    """
+    a, b = summary(own), summary(other)
+    if a["mean"] is None or b["mean"] is None:
+        return "-"
+    text = f"{a['mean'] - b['mean']:+.{digits}f}"
+    if a["std"] is None or b["std"] is None:
+        return f"{text} (one seed)"
+    counts = [np.isfinite(values).sum() for values in (own, other)]
+    error = math.sqrt(a["std"] ** 2 / counts[0] + b["std"] ** 2 / counts[1])
+    noise = "" if abs(a["mean"] - b["mean"]) > 2 * error else ", noise"
+    return f"{text} (± {2 * error:.{digits}f}{noise})"
+
+
+def readme_table(report: Report) -> str:
+    """Return the main ladder in short: the main score, mIoU and ridge R² by data."""
+    data = [d for d in report.ladder.values["data"] if report.rows(d, LADDER)]
+    columns: list[tuple[str, Column]] = []
+    for name in data:
+        main = main_metrics(report.panoptic(name))[0]
+        columns += [
+            (name, Column(f"{name}: {_NAMES[main]}", _scores("instances", main))),
+            (name, Column("mIoU", _scores("semantics", "miou"))),
+            (name, Column("ridge R²", _scores("ridge", "r2"), 2)),
+        ]
+    rows = [
+        [row.title, *(c.cell(report.of(d, row.name)) for d, c in columns)]
+        for row in report.ladder.rows.values()
+        if row.part == LADDER and any(report.of(d, row.name) for d in data)
+    ]
+    return table(["linear probes", *(c.title for _, c in columns)], rows)
+
+
+def study_page(report: Report, folder: Path, notes: str = "") -> str:
+    """Return the page of a study.
+
+    Args:
+        report: its results.
+        folder: of results, beside the page; figures that it holds are shown.
+        notes: Markdown written by hand, put first.
+    """
+    blocks = [
+        "# The study: does it learn instances?",
+        "Generated by `sh scripts/study.sh --report` from the JSON files in "
+        f"`{folder.name}/runs`; what is written by hand is `{folder.name}/notes.md`.",
+    ]
+    if notes:
+        blocks.append(notes.strip())
+    blocks += ["## What was run", report.where()]
+    blocks.append(
+        "Mean ± sample standard deviation over seeds. *Linear*: heads on the frozen "
+        "backbone. *Ridge R²*: true offsets from the same frozen features by a closed "
+        "form. *Tuned*: the whole network with 10 or 100 % of the labelled scenes, as "
+        "many steps. Minutes are of all stages of a run."
+    )
+    if report.mixed():
+        mixed = ", ".join(report.mixed())
+        blocks.append(f"Seeds of different settings (run again): {mixed}.")
+    titles = {"ladder": "Main ladder", "ablations": "Ablations"}
+    for data, options in report.ladder.values["data"].items():
+        if not any(report.rows(data, part) for part in PARTS):
+            continue
+        blocks += [f"## {options['title'][0].upper()}{options['title'][1:]}"]
+        blocks.append(report.sizes(data))
+        for part in PARTS:
+            if not report.rows(data, part):
+                continue
+            blocks += [f"### {titles[part]}", report.probes(data, part)]
+            makers: tuple[Callable[[str, str], str | None], ...] = (
+                report.against_baseline,
+                report.label_free,
+            )
+            blocks += [text for make in makers if (text := make(data, part))]
+        blocks += _figures(report, data, folder)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _figures(report: Report, data: str, folder: Path) -> list[str]:
+    blocks = []
+    curve = folder / "figures" / f"{data}-curves.png"
+    if curve.is_file():
+        blocks.append(
+            "Curves, mean of the seeds: R² of the offsets in pre-training, and the "
+            f"linear probe.\n\n![curves]({folder.name}/figures/{curve.name})"
+        )
+    pictures = [
+        f"![{report.ladder.rows[name].title}]({folder.name}/figures/{file.name})"
+        for name in report.rows(data, LADDER)
+        if (file := folder / "figures" / f"{data}-{name}.png").is_file()
+    ]
+    if pictures:
+        blocks.append(
+            "The linear probes' offsets and instances on one scene, not chosen by "
+            "result; ground truth at the right."
+        )
+        blocks.append("\n\n".join(pictures))
+    return blocks
+
+
+def draw_curves(report: Report, data: str, path: Path) -> bool:
+    """Draw the curves of a data set's ladder; return whether there were any."""
+    main = main_metrics(report.panoptic(data))[0]
+    panels = []
+    for title, unit, place in (
+        ("R² of the teacher's offsets", "step", (PRETRAINING, "curves", "shift_r2")),
+        (f"linear {_NAMES[main]}", "evaluation", ("instances", "curves", main)),
+    ):
+        lines = []
+        for name in report.rows(data, LADDER):
+            curve = _mean_curve(report.of(data, name), place)
+            if curve is not None:
+                lines.append((report.ladder.rows[name].title, *curve))
+        if lines:
+            panels.append((title, unit, lines))
+    if panels:
+        save_curves(path, panels)
+    return bool(panels)
+
+
+def _mean_curve(results, place) -> tuple[list[float], list[float]] | None:
+    values: dict[float, list[float]] = {}
+    for result in results:
+        found: Any = result["stages"]
+        for key in place:
+            found = found.get(key) or {}
+        for x, y in found or ():
+            values.setdefault(x, []).append(y)
+    if not values:
+        return None
+    x = sorted(values)
+    return x, [float(np.mean(values[key])) for key in x]
+
+
+def put_between(text: str, part: str) -> str | None:
+    """Return a page with what stands between the markers replaced; None without."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        return None
+    return f"{before}{BEGIN}\n{part.strip()}\n{END}{after}"

@@ -1,0 +1,177 @@
+"""One unit of a study: a row on a data set with a seed, from training to numbers."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pointins_plugin.host import Config
+from pointins_plugin.inference import plain_values
+from pointins_plugin.study.ladder import (
+    INSTANCES,
+    LADDER,
+    PRETRAINING,
+    SEMANTICS,
+    Ladder,
+    Unit,
+)
+from pointins_plugin.study.measures import (
+    curves,
+    draw_probe,
+    encoder_parameters,
+    probe_offsets,
+    stage_scores,
+    steps_taken,
+)
+from pointins_plugin.study.provenance import provenance
+from pointins_plugin.study.runs import Step, run_step, write_json
+
+RIDGE = "ridge"
+
+
+def result_path(results: Path, unit: Unit, size: str) -> Path:
+    """Return the file that holds what a finished unit gave."""
+    suffix = "" if size in ("small", "quick") else f"-{size}"
+    return results / "runs" / f"{unit.name}{suffix}.json"
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return a unit's result, None where there is none that can be read."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return result if isinstance(result["stages"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def digest(cfg: Config) -> str:
+    """Return a hash of what a config says, whatever its seed and its data's place."""
+
+    def without_places(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: without_places(v) for k, v in value.items() if k != "data_root"}
+        if isinstance(value, list):
+            return [without_places(item) for item in value]
+        return value
+
+    kept = (key for key in cfg if key != "seed")
+    values = {key: without_places(plain_values(cfg[key])) for key in kept}
+    text = json.dumps(values, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def status(
+    ladder: Ladder, unit: Unit, size: str, results: Path, skip: tuple[str, ...] = ()
+) -> str:
+    """Return ``"done"``, ``"to do"``, or ``"changed"``: done with another config."""
+    result = read_result(result_path(results, unit, size))
+    if result is None:
+        return "to do"
+    found = result["stages"]
+    wanted = [stage for stage in unit.stages() if stage not in skip]
+    if any(stage not in found for stage in wanted):
+        return "to do"
+    for stage in wanted:
+        if found[stage]["settings"] != digest(ladder.config(unit, stage, size)):
+            return "changed"
+    return "done"
+
+
+def forget(unit: Unit, size: str, out: Path, results: Path) -> None:
+    """Delete a unit's runs and result, so that it is run anew."""
+    shutil.rmtree(unit_folder(unit, out), ignore_errors=True)
+    result_path(results, unit, size).unlink(missing_ok=True)
+
+
+def unit_folder(unit: Unit, out: Path) -> Path:
+    """Return the folder of a unit's training runs."""
+    return out / unit.data / unit.row.name / f"seed{unit.seed}"
+
+
+def run_unit(
+    ladder: Ladder,
+    unit: Unit,
+    size: str,
+    out: Path,
+    results: Path,
+    skip: tuple[str, ...] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train and measure a unit to its end, and write its result.
+
+    Stages that are done are not repeated; stages of an earlier result stay in it.
+
+    Args:
+        ladder: the study.
+        unit: what to run.
+        size: of the study.
+        out: folder of training runs.
+        results: folder of results and figures.
+        skip: stages to leave out.
+        say: told what is being done.
+
+    Returns:
+        What is written.
+
+    Raises:
+        UserError: a stage failed, or its folder holds another run.
+    """
+    folder = unit_folder(unit, out)
+    steps: dict[str, Step] = {}
+    stages: dict[str, dict[str, Any]] = {}
+    for stage in unit.stages():
+        if stage in skip:
+            continue
+        cfg = ladder.config(unit, stage, size)
+        file = folder / f"{stage}.py"
+        folder.mkdir(parents=True, exist_ok=True)
+        cfg.dump(file)
+        steps[stage] = Step(
+            f"{unit.name} {stage}",
+            folder / stage,
+            str(file),
+            start=steps.get(PRETRAINING),
+        )
+        say(f"{unit.name}: {stage}")
+        record = run_step(steps[stage])
+        run = steps[stage].folder
+        stages[stage] = {
+            "settings": digest(cfg),
+            "scores": stage_scores(run),
+            "curves": curves(run),
+            "steps": steps_taken(run),
+            "seconds": round(record.seconds, 1),
+            **record.provenance,
+        }
+    if INSTANCES in steps:
+        say(f"{unit.name}: {RIDGE}")
+        scenes = ladder.values["sizes"][size]["probe_scenes"]
+        probe = probe_offsets(steps[INSTANCES], scenes)
+        stages[RIDGE] = {"scores": {k: probe[k] for k in ("r2", "cosine")}, **probe}
+    before = read_result(result_path(results, unit, size))
+    if before is not None:
+        stages = {**before["stages"], **stages}
+    result = {
+        "data": unit.data,
+        "row": unit.row.name,
+        "part": unit.row.part,
+        "title": unit.row.title,
+        "seed": unit.seed,
+        "size": size,
+        "config": unit.row.config,
+        "change": plain_values(unit.row.change),
+        "stages": stages,
+        **provenance(),
+    }
+    some = steps.get(PRETRAINING) or steps.get(INSTANCES) or steps.get(SEMANTICS)
+    if some is not None:
+        result["encoder_parameters"] = encoder_parameters(some.checkpoint)
+    if INSTANCES in steps and unit.row.part == LADDER:
+        scene = ladder.values["data"][unit.data]["scene"]
+        figure = results / "figures" / f"{unit.data}-{unit.row.name}.png"
+        if unit.seed == 0 or not figure.is_file():
+            draw_probe(steps[INSTANCES], scene, unit.row.title, figure)
+    write_json(result_path(results, unit, size), result)
+    return result

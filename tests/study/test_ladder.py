@@ -1,0 +1,193 @@
+"""The study's rows: every config is there, and differs by what its row says."""
+
+import pytest
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.host import build_model
+from pointins_plugin.inference import plain_values
+from pointins_plugin.study import ladder as module
+from pointins_plugin.study.ladder import (
+    ABLATIONS,
+    INSTANCES,
+    LADDER,
+    PRETRAINING,
+    Ladder,
+    Unit,
+)
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    with pytest.MonkeyPatch.context() as patch:
+        prior = {"_delete_": True, "type": "table", "table": [0.0, 0.1, 0.3]}
+        patch.setattr(module, "_labelled_prior", lambda config: prior)
+        yield Ladder.read()
+
+
+def unit(ladder, row, data="mosd", seed=0):
+    return Unit(data, ladder.rows[row], seed)
+
+
+def changed(ladder, row, stage=PRETRAINING, data="mosd", than="pointins-spatial"):
+    """Return where the model of a row differs from another row's."""
+
+    def differences(a, b, place):
+        if not (isinstance(a, dict) and isinstance(b, dict)):
+            return {} if a == b else {place: b}
+        found = {}
+        for key in {*a, *b}:
+            found.update(differences(a.get(key), b.get(key), f"{place}.{key}"))
+        return found
+
+    one, other = (
+        ladder.config(unit(ladder, name, data), stage, "small") for name in (than, row)
+    )
+    assert {k: v for k, v in other.data.val.items() if k != "transform"} == {
+        k: v for k, v in one.data.val.items() if k != "transform"
+    }
+    for key in ("epoch", "eval_epoch", "batch_size", "optimizer", "seed"):
+        assert one[key] == other[key]
+    return differences(plain_values(one.model), plain_values(other.model), "model")
+
+
+@pytest.mark.parametrize("size", ["small", "quick"])
+def test_every_stage_of_every_row_has_a_config(ladder, size):
+    for each in ladder.units():
+        if each.seed:
+            continue
+        for stage in each.stages():
+            cfg = ladder.config(each, stage, size)
+            assert cfg.seed == 0
+            assert cfg.epoch % cfg.eval_epoch == 0
+            assert (cfg.get("test") is None) == (stage != PRETRAINING)
+
+
+def test_rows_of_the_issue_are_there(ladder):
+    assert [name for name, row in ladder.rows.items() if row.part == LADDER] == [
+        "scratch",
+        "pointcontrast-nce",
+        "sonata",
+        "dos",
+        "offset-only",
+        "pointins-paper",
+        "pointins-spatial",
+        "supervised-offset",
+    ]
+    units = ladder.units()
+    of_ladder = [u for u in units if u.row.part == LADDER]
+    assert len(of_ladder) == 8 * 3 * 3
+    ablations = [u for u in units if u.row.part == ABLATIONS]
+    assert {u.data for u in ablations} == {"mosd"}
+    assert {u.seed for u in ablations} == {0, 1}
+    assert [u.seed for u in of_ladder] == sorted(u.seed for u in of_ladder)
+
+
+@pytest.mark.parametrize(
+    ("row", "places"),
+    [
+        ("dos", {"model.offset_branch"}),
+        ("offset-only", {"model.offset_branch.odr", "model.offset_branch.scr"}),
+        ("supervised-offset", {"model.type"}),
+        ("odr-only", {"model.offset_branch.scr"}),
+        ("scr-before-odr", {"model.offset_branch.order"}),
+        ("odr-student", {"model.offset_branch.odr.mode"}),
+        ("fall-back", {"model.offset_branch.scr.fallback"}),
+        ("prior-half", {"model.offset_branch.prior.factor"}),
+        ("rank-batch", {"model.offset_branch.odr.scope"}),
+    ],
+)
+def test_a_row_differs_by_what_it_says(ladder, row, places):
+    assert changed(ladder, row).keys() == places
+
+
+def test_every_choice_of_the_spatial_preset_is_undone(ladder):
+    """Together they are the paper preset: none is forgotten."""
+    undone = {}
+    for name, row in ladder.rows.items():
+        for place, value in row.change.items() if row.part == ABLATIONS else ():
+            preset = (
+                place.startswith(("model.offset_branch.scr.",)) and row.config == ""
+            )
+            if preset or name == "direction-axis":
+                undone[place] = value
+    assert changed(ladder, "pointins-paper") == undone
+
+
+def test_a_replaced_prior_keeps_nothing_of_the_old_one(ladder):
+    for row, kind in (("prior-log-normal", "log_normal"), ("prior-empirical", "table")):
+        cfg = ladder.config(unit(ladder, row), PRETRAINING, "small")
+        prior = cfg.model.offset_branch.prior
+        assert prior.type == kind
+        assert "shape" not in prior
+        build_model({"type": "OffsetBranch", **cfg.model.offset_branch})
+
+
+def test_scratch_has_no_pre_training_and_probes_a_random_backbone(ladder):
+    scratch = unit(ladder, "scratch")
+    assert scratch.stages()[0] == INSTANCES
+    cfg = ladder.config(scratch, INSTANCES, "small")
+    assert cfg.hooks[0].type == "PretrainedLoader"
+    assert cfg.hooks[0].required is False
+    tuned = ladder.config(scratch, "finetuning100", "small")
+    assert tuned.hooks[0].type == "CheckpointLoader"
+
+
+def test_few_labels_take_as_many_steps(ladder):
+    each = unit(ladder, "dos")
+    few, all_ = (
+        ladder.config(each, f"finetuning{share}", "small") for share in (10, 100)
+    )
+    assert few.data.train.type == "LabelEfficientDataset"
+    assert few.data.train.base == all_.data.train.type
+    assert few.data.train.scenes == 0.1
+    assert few.epoch == 10 * all_.epoch
+    assert few.model == all_.model
+
+
+def test_sparse_rows_are_probed_by_sparse_configs(ladder):
+    cfg = ladder.config(unit(ladder, "pointins-spunet"), INSTANCES, "small")
+    assert cfg.model.backbone.type == "SpUNet-v1m1"
+    pretrained = ladder.config(unit(ladder, "pointins-spunet"), PRETRAINING, "small")
+    assert pretrained.model.backbone == cfg.model.backbone
+
+
+def test_named_rows_run_on_named_data_whatever_their_part(ladder):
+    units = ladder.units(data=["rooms"], rows=["odr-only", "dos"], seeds=[4])
+    assert [u.name for u in units] == ["rooms-dos-seed4", "rooms-odr-only-seed4"]
+    assert [u.data for u in ladder.units(rows=["odr-only"], seeds=[0])] == ["mosd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows": ["dso"]}, "did you mean 'dos'"),
+        ({"data": ["room"]}, "did you mean 'rooms'"),
+    ],
+)
+def test_unknown_names_are_refused(ladder, options, message):
+    with pytest.raises(UserError, match=message):
+        ladder.units(**options)
+
+
+def test_a_row_without_config_on_a_data_set_is_named(ladder):
+    with pytest.raises(UserError, match="streets-pretrain-spunet, which does not"):
+        ladder.config(unit(ladder, "pointins-spunet", "streets"), PRETRAINING, "small")
+
+
+def test_empirical_prior_is_that_of_the_labels(tmp_path, monkeypatch):
+    from pointins_plugin.commands import fit_prior
+    from pointins_plugin.priors import MagnitudePrior
+
+    def fit(words):
+        file = words[words.index("--out") + 1]
+        assert words[words.index("--source") + 1] == "labels"
+        MagnitudePrior.empirical([0.1] * 50 + [0.3] * 51).save(file)
+
+    monkeypatch.setattr(fit_prior, "run", fit)
+    module._labelled_prior.cache_clear()
+    prior = module._labelled_prior("some config")
+    module._labelled_prior.cache_clear()
+    table = prior["table"]
+    assert prior["type"] == "table"
+    assert min(table) >= 0.1 - 1e-6
+    assert max(table) <= 0.3 + 1e-6
