@@ -1,23 +1,23 @@
-"""Grouping shifted centres beside KD-tree pairs and connected components.
+"""Grouping shifted centres beside trees, DBSCAN and PointGroup's search.
 
     python benchmarks/group_points.py [--points 20000 100000] [--json FILE]
 
 50 instances whose centres scatter by 2 cm, radius 4 cm. All partitions are compared.
-The pairs of 1,000,000 points do not fit into memory: there only ours is timed.
+The neighbours of 1,000,000 points do not fit into memory: there only ours is timed.
 """
 
 import argparse
+import statistics
 
 import numpy as np
-from alternation import alternate, report, row
+from alternation import absent, alternate, compare, report
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from pointins_plugin.ops.components import group_points
-from pointins_plugin.ops.mean_shift import mean_shift_modes
 
-MOST_FOR_PAIRS = 200_000
+WHAT = "grouping shifted centres"
 
 
 def shifted_centres(num_points: int, seed: int = 0) -> np.ndarray:
@@ -42,6 +42,45 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return pairs == len(np.unique(a)) == len(np.unique(b))
 
 
+def dbscan(points: np.ndarray, radius: float):
+    """Return scikit-learn's DBSCAN with every point a core, None without it."""
+    try:
+        from sklearn.cluster import DBSCAN
+    except ImportError:
+        return None
+    return DBSCAN(eps=radius, min_samples=1).fit_predict(points)
+
+
+def ball_query(points: np.ndarray, radius: float) -> np.ndarray:
+    """Return PointGroup's groups: neighbours of every point, then breadth first.
+
+    Pointcept's ``pointgroup_ops`` asks neighbours of a GPU; here a tree is asked.
+    """
+    neighbours = cKDTree(points).query_ball_point(points, radius)
+    group = np.full(len(points), -1)
+    number = 0
+    for seed in range(len(points)):
+        if group[seed] >= 0:
+            continue
+        group[seed] = number
+        queue = [seed]
+        while queue:
+            around = np.asarray(neighbours[queue.pop()])
+            fresh = around[group[around] < 0]
+            group[fresh] = number
+            queue.extend(fresh.tolist())
+        number += 1
+    return group
+
+
+PEERS = {
+    # name: (function, most points that its pairs leave memory for)
+    "KD-tree pairs + components": (pairs_and_components, 100_000),
+    "scikit-learn DBSCAN": (dbscan, 100_000),
+    "ball query + breadth first": (ball_query, 20_000),
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,19 +91,29 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     rows = []
+    before = None
     for num in args.points:
-        points = shifted_centres(num)
-        functions = {
-            "group_points": lambda p=points: group_points(p, args.radius),
-            "mean_shift_modes": lambda p=points: mean_shift_modes(p, 2 * args.radius),
-        }
-        if num <= MOST_FOR_PAIRS:
-            functions["pairs"] = lambda p=points: pairs_and_components(p, args.radius)
-            same = same_partition(functions["group_points"](), functions["pairs"]())
-            assert same, "the partitions differ"
+        points, size = shifted_centres(num), f"{num:,} points"
+        functions = {"group_points": lambda p=points: group_points(p, args.radius)}
+        expected = functions["group_points"]()
+        for name, (peer, most) in PEERS.items():
+            if num > most:
+                rows.append(absent(WHAT, name, size, "does not fit into memory"))
+                continue
+            found = peer(points, args.radius)
+            if found is None:
+                rows.append(absent(WHAT, name, size))
+                continue
+            assert same_partition(expected, found), f"the partition of {name} differs"
+            functions[name] = lambda f=peer, p=points: f(p, args.radius)
         times = alternate(functions, args.rounds)
-        peer = times.get("pairs", [float("nan")])
-        rows += [row(name, times[name], peer, points=num) for name in functions]
+        rows += compare(WHAT, times, size, target=10.0)
+        own = statistics.median(times["group_points"])
+        if before is not None:
+            growth = own / before[1] / (num / before[0])
+            note = f"{1e3 * own:,.0f} ms: time a point grew {growth:.2f}-fold"
+            rows.append(absent(WHAT, f"itself on {before[0]:,}", size, note))
+        before = num, own
     report(rows, args.json)
 
 

@@ -12,7 +12,7 @@ import argparse
 from types import SimpleNamespace
 
 import numpy as np
-from alternation import alternate, report, row
+from alternation import alternate, compare, report
 from scipy import sparse
 
 from pointins_plugin.evaluation.instance_ap import (
@@ -173,26 +173,29 @@ def main() -> None:
             for seed in range(args.scenes)
         ]
         forms = {
-            "dense": lambda m: m,
-            "sparse": sparse.csr_matrix,
+            "dense masks": lambda m: m,
+            "sparse masks": sparse.csr_matrix,
             "index lists": lambda m: [np.flatnonzero(mask) for mask in m],
         }
-        functions = {peer.__name__: lambda s=dense: peer(s)}
-        expected = peer(dense)
+        layout = "shuffled" if shuffled else "in runs"
         for name, convert in forms.items():
             scenes = [{**s, "masks": convert(s["masks"])} for s in dense]
-            functions[name] = lambda s=scenes: instance_average_precision(
-                s, NUM_CLASSES
+            functions = {
+                "instance_average_precision": lambda s=scenes: (
+                    instance_average_precision(s, NUM_CLASSES)
+                ),
+                peer.__name__.replace("_", " "): lambda s=dense: peer(s),
+            }
+            ours, theirs = (function() for function in functions.values())
+            assert abs(ours["map"] - theirs) < 1e-9, "results differ"
+            size = f"{args.points:,} points {layout} x {args.masks} masks"
+            rows += compare(
+                f"instance AP, {name}",
+                alternate(functions, args.rounds),
+                size,
+                target=5.0 if name == "dense masks" else 20.0,
+                each=args.scenes,
             )
-            assert abs(functions[name]()["map"] - expected) < 1e-9, "results differ"
-        times = alternate(functions, args.rounds)
-        for name, seconds in times.items():
-            each, other = (
-                [second / args.scenes for second in part]
-                for part in (seconds, times[peer.__name__])
-            )
-            layout = "shuffled" if shuffled else "runs"
-            rows.append(row(name, each, other, labels=layout, points=args.points))
     report(rows, args.json)
 
 

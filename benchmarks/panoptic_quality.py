@@ -11,11 +11,12 @@ things.
 """
 
 import argparse
+import statistics
 from functools import partial
 
 import numpy as np
 import torch
-from alternation import alternate, report, row
+from alternation import alternate, compare, report
 
 from pointins_plugin.datasets.street_layout import CLASSES, STUFF, THINGS
 from pointins_plugin.datasets.streets import make_street
@@ -129,13 +130,14 @@ def main() -> None:
     assert difference < 1e-9, difference
     print(f"PQ {ours(scans):.6f}, difference {difference:.1e}; times are of one scan\n")
     times = alternate(
-        {"PanopticQuality": partial(ours, scans), "procedure": partial(plain, scans)},
+        {
+            "PanopticQuality": partial(ours, scans),
+            "semantic-kitti-api procedure": partial(plain, scans),
+        },
         args.rounds,
     )
-    times = {name: [t / len(scans) for t in values] for name, values in times.items()}
-    rows = [
-        row(name, t, times["procedure"], points=points) for name, t in times.items()
-    ]
+    size = f"{points:,} points"
+    rows = compare("panoptic quality", times, size, target=3.0, each=len(scans))
     groupings = {
         f"{name}, {method}": partial(
             merge_panoptic,
@@ -149,9 +151,9 @@ def main() -> None:
             ("all points grouped", True, "components"),
         )
     }
-    size = len(scans[0]["coord"])
     for name, t in alternate(groupings, max(1, args.rounds // 3)).items():
-        rows.append(row(name, t, t, points=size))
+        print(f"{name}: {1e3 * statistics.median(t):.0f} ms")
+    print()
     report(rows, args.json)
 
 

@@ -5,21 +5,40 @@ with the host, in any process.
 """
 
 import sys
+from pathlib import Path
 
 from pointins_plugin.errors import UserError, report_uncaught
 
 __version__ = "0.1.0"
 
-try:
-    from pointins_plugin import datasets, hooks, losses, models, transforms
-    from pointins_plugin.pretrained import load
-except (UserError, ImportError) as error:
-    # A command imports this package before it can catch anything. `pointins doctor`
-    # is there to say what is wrong.
-    if sys.argv[1:2] != ["doctor"]:
-        if isinstance(error, UserError):
-            sys.excepthook = report_uncaught
-        raise
+
+def _command_words() -> list[str] | None:
+    """Return the words after `pointins` if this process is that command."""
+    start = sys.argv[0] if sys.argv else ""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if start == "-m" else None
+    if module == f"{__name__}.cli" or Path(start).stem == "pointins":
+        return sys.argv[1:]
+    return None
+
+
+_words = _command_words()
+# A command imports this package before it can catch anything. Its version and help
+# wait for nothing; `pointins doctor` is there to say what is wrong.
+if _words not in ([], ["--version"], ["--help"], ["-h"]):
+    try:
+        from pointins_plugin import datasets, hooks, losses, models, transforms
+        from pointins_plugin.pretrained import load
+    except Exception as error:
+        if _words is None or _words[:1] != ["doctor"]:
+            if isinstance(error, UserError):
+                sys.excepthook = report_uncaught
+            elif _words is not None and isinstance(error, (ImportError, OSError)):
+                sys.excepthook = report_uncaught
+                raise UserError(
+                    f"something is not installed or broken ({error}); `pointins "
+                    "doctor` tells what"
+                ) from error
+            raise
 
 __all__ = [
     "__version__",

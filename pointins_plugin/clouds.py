@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.las import read_las
+from pointins_plugin.las import eight_bits, read_las
 from pointins_plugin.pcd import read_pcd
 from pointins_plugin.ply import read_ply
 from pointins_plugin.scenes import read_array, read_scene
@@ -98,6 +98,8 @@ def read_cloud(
         )
     if "coord" not in cloud:
         raise UserError(f"{path} holds no coordinates x, y and z")
+    if "color" in cloud and cloud["color"].dtype.kind in "iu":
+        cloud["color"] = eight_bits(cloud["color"])
     if "strength" in cloud:
         cloud["strength"] = _unit_range(cloud["strength"])
     return {key: cloud[key] for key in _ARRAYS if key in cloud}
@@ -119,7 +121,7 @@ def _named(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _unit_range(strength: np.ndarray) -> np.ndarray:
     """Return intensities in 0-1, whether written so, in 8 bits or in 16."""
     strength = np.asarray(strength, np.float32)
-    high = np.nanmax(strength, initial=0)
+    high = strength.max(initial=0, where=np.isfinite(strength))
     return strength / (1 if high <= 1 else 255 if high <= 255 else 65535)
 
 

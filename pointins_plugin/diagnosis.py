@@ -10,9 +10,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 OK, BAD, NONE = "ok", "bad", "none"
 POINTCEPT_COMMIT = "d74c646"
@@ -68,10 +70,10 @@ def examine(folder: str | Path = ".") -> list[Finding]:
     findings: list[Finding] = []
     for look in (
         _plugin,
-        _host,
-        _pointcept,
         _torch,
         _gpu,
+        _host,
+        _pointcept,
         _spconv,
         _flash,
         _pointcept_needs,
@@ -110,6 +112,15 @@ def _there(module: str) -> bool:
     return PathFinder.find_spec(module) is not None
 
 
+def _torch_module() -> Any:
+    """Return torch, None where it is missing or broken."""
+    try:
+        import torch
+    except Exception:
+        return None
+    return torch
+
+
 def _plugin() -> Iterator[Finding]:
     import pointins_plugin
 
@@ -126,6 +137,9 @@ def _host() -> Iterator[Finding]:
 
     asked = os.environ.get("POINTINS_HOST", "")
     asked = f" (POINTINS_HOST={asked})" if asked else ""
+    if _torch_module() is None:
+        yield Finding("host", BAD, f"none{asked}", "each host needs torch")
+        return
     try:
         from pointins_plugin.host import HOST
     except UserError as error:
@@ -141,15 +155,7 @@ def _host() -> Iterator[Finding]:
 
 
 def _pointcept() -> Iterator[Finding]:
-    from pointins_plugin.errors import UserError
-
-    try:
-        from pointins_plugin.host.locate import pointcept_error
-        from pointins_plugin.host.pointcept_cpu.checkout import use_checkout
-    except UserError:
-        return  # the line about the host has said it
-    error = pointcept_error()
-    root = use_checkout()
+    root, error = _checkout()
     if root is None:
         yield Finding(
             "Pointcept",
@@ -162,22 +168,44 @@ def _pointcept() -> Iterator[Finding]:
     commit = git_commit(Path(root))
     at = f"{root} at {commit[:7] if commit else 'an unknown commit'}"
     if error:
-        yield Finding(
-            "Pointcept",
-            BAD,
-            at,
-            f'cannot be used: {error}; pip install "pointins[pointcept]"',
-        )
+        advice = f'cannot be used: {error}; pip install "pointins[pointcept]"'
+        yield Finding("Pointcept", BAD, at, advice)
     elif commit and not commit.startswith(POINTCEPT_COMMIT):
-        yield Finding(
-            "Pointcept",
-            BAD,
-            at,
+        advice = (
             f"the plugin is tested with {POINTCEPT_COMMIT}: on trouble git checkout "
-            "that commit",
+            "that commit"
         )
+        yield Finding("Pointcept", BAD, at, advice)
     else:
         yield Finding("Pointcept", OK, at)
+
+
+def _checkout() -> tuple[str | None, str | None]:
+    """Return where Pointcept lies, and why it cannot be used; None each."""
+    named = os.environ.get("POINTCEPT_ROOT")
+    if named and not (Path(named) / "pointcept" / "__init__.py").is_file():
+        return None, f"POINTCEPT_ROOT={named} holds no pointcept folder"
+    if _torch_module() is None:  # the host's own search needs it
+        return named or None, None
+    # POINTINS_HOST=standalone lets this module load whatever Pointcept is like
+    with _environment("POINTINS_HOST", "standalone"):
+        from pointins_plugin.host.locate import pointcept_error
+        from pointins_plugin.host.pointcept_cpu.checkout import use_checkout
+    error = pointcept_error()
+    return use_checkout(), error
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def git_commit(root: Path) -> str | None:
@@ -222,8 +250,9 @@ def _torch() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    import torch
-
+    torch = _torch_module()
+    if torch is None:
+        return
     if not torch.cuda.is_available():
         driver = shutil.which("nvidia-smi") is not None
         if torch.version.cuda:
@@ -248,9 +277,8 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _cuda() -> tuple[int, ...] | None:
-    import torch
-
-    if not torch.cuda.is_available() or not torch.version.cuda:
+    torch = _torch_module()
+    if torch is None or not torch.version.cuda or not torch.cuda.is_available():
         return None
     return _numbers(torch.version.cuda)
 
@@ -499,12 +527,8 @@ def _threads() -> Iterator[Finding]:
         cores = len(os.sched_getaffinity(0))
     asked = os.environ.get("OMP_NUM_THREADS")
     text = f"{cores} cores"
-    try:
-        import torch
-
+    if torch := _torch_module():
         text += f", torch uses {torch.get_num_threads()}"
-    except Exception:
-        pass
     text += f" (OMP_NUM_THREADS={asked})" if asked else ""
     if asked and asked.isdigit() and int(asked) > cores:
         yield Finding(

@@ -74,8 +74,9 @@ def _values(rows: np.ndarray, start: int, kind: str, count: int) -> np.ndarray:
 
 def eight_bits(color: np.ndarray) -> np.ndarray:
     """Return colours in 0-255, whether written in 16 bits or, as by many, in 8."""
-    color = color.astype(np.float32)
-    return color / 257 if color.max(initial=0) > 255 else color
+    if color.max(initial=0) > 255:
+        return color.astype(np.float32) / 257
+    return color.astype(np.uint8) if color.min(initial=0) >= 0 else color
 
 
 def _read_laz(path: Path) -> dict[str, np.ndarray]:

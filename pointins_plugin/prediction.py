@@ -8,8 +8,13 @@ import numpy as np
 import torch
 
 from pointins_plugin.evaluation.grouping import Grouping
+from pointins_plugin.host.standalone.env import seeded
 from pointins_plugin.inference import SceneTransform
-from pointins_plugin.tiling import Tile, tiles
+from pointins_plugin.tiling import Tile, blocks, tiles
+
+# Most cells among which planes are sought at once (memory), and how wide ground may be.
+_BLOCK = 300_000
+_GROUND_SIDE = 2000.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ def predict_instances(
     grouping: Grouping,
     max_points: int = 20000,
     overlap: float = 1.0,
+    scene_size: float = np.inf,
     progress: Callable[[Iterable[Tile]], Iterable[Tile]] = iter,
 ) -> Prediction:
     """Predict offsets part by part, and group the centres of the whole cloud at once.
@@ -54,6 +60,7 @@ def predict_instances(
         grouping: how centres become instances.
         max_points: most cells of a part.
         overlap: width of the margin of a part, metres.
+        scene_size: width of the scenes that the model was trained on, metres.
         progress: wraps the parts, to show how many are left.
 
     Raises:
@@ -62,27 +69,34 @@ def predict_instances(
     cells = transform.cells(scene)
     coord = cells.arrays["coord"]
     shift = np.zeros((len(cells), 3), np.float32)
-    plane = np.zeros(len(cells), bool)
+    plane = _planes(grouping, coord, scene_size)
     parts = list(tiles(coord, max_points, overlap))
     for part in progress(parts):
         rows = part.rows
-        own = slice(len(part.core))
         predicted = _offsets(model, transform.batch(cells, rows))
-        flat = grouping.plane(coord[rows])
-        agreed = grouping.agree(coord[rows], predicted, flat)
-        shift[part.core], plane[part.core] = agreed[own], flat[own]
-    instance = by_size(grouping.instances(coord, shift, plane))
+        agreed = grouping.agree(coord[rows], predicted, plane[rows])
+        shift[part.core] = agreed[: len(part.core)]
     # The points of a cell share its centre.
     inverse = cells.inverse
+    instance = by_size(grouping.instances(coord, shift, plane)[inverse])
     points = np.asarray(scene["coord"])
     moved = points[cells.row][inverse] - points
     return Prediction(
-        instance[inverse].astype(np.int32),
+        instance.astype(np.int32),
         shift[inverse] + moved.astype(np.float32),
         plane[inverse],
         len(parts),
         cells.assumed,
     )
+
+
+def _planes(grouping: Grouping, coord: np.ndarray, scene_size: float) -> np.ndarray:
+    """Return (N,) bool, the cells of planes, or of the ground."""
+    plane = np.zeros(len(coord), bool)
+    side = scene_size if grouping.ground is None else _GROUND_SIDE
+    for rows in blocks(coord, side, _BLOCK):
+        plane[rows] = grouping.plane(coord[rows])
+    return plane
 
 
 def _offsets(model: Any, batch: dict[str, Any]) -> np.ndarray:
@@ -91,8 +105,7 @@ def _offsets(model: Any, batch: dict[str, Any]) -> np.ndarray:
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # backbones shuffle their curves
+    with seeded(0):  # backbones shuffle their curves
         return model.predict_offsets(batch)["shift"].float().cpu().numpy()
 
 

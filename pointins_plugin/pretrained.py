@@ -204,19 +204,26 @@ def _read_run(path: Path, branch: str, config: str | None) -> Pretrained:
         "grouping": None,
     }
     if head:
-        table = state["offset_branch.prior.magnitude_prior"]
+        table = state.get("offset_branch.prior.magnitude_prior")
+        options = model.get("offset_branch")
+        if table is None or not options:
+            raise UserError(
+                f"checkpoint {path} has an offset head, but not its unit of length or "
+                f"no offset_branch in {cfg.filename}; give the config it was trained "
+                "with"
+            )
         unit = float(table[NUM_KNOTS // 2])
         hidden, channels = head["offset_head.mlp.0.weight"].shape
         spec["offset_head"] = {
             "in_channels": channels,
             "hidden_channels": hidden,
             "unit": unit,
-            "relative_position": bool(
-                model["offset_branch"].get("relative_position", False)
-            ),
+            "relative_position": bool(options.get("relative_position", False)),
         }
         pitch = recipe.grid_size * stride
-        spec["grouping"] = plain_values(asdict(_grouping(cfg, pitch, unit)))
+        spec["grouping"] = plain_values(
+            asdict(_grouping(cfg, pitch, unit, options.get("ground")))
+        )
     return Pretrained(spec, weights)
 
 
@@ -229,7 +236,7 @@ def _option(model: dict[str, Any], name: str) -> Any:
     return known[name].default if name in known else None
 
 
-def _grouping(cfg: Any, pitch: float, unit: float) -> Grouping:
+def _grouping(cfg: Any, pitch: float, unit: float, ground: Any) -> Grouping:
     """Return the grouping that a run is evaluated by, or one that fits its tokens."""
     for hook in cfg["hooks"] if "hooks" in cfg else ():
         if hook["type"] == "LabelFreeInstanceEvaluator":
@@ -241,4 +248,5 @@ def _grouping(cfg: Any, pitch: float, unit: float) -> Grouping:
         bandwidth=0.4 * unit,
         planes={"threshold": 0.6 * pitch, "min_share": 0.1},
         smoothing={"rounds": 2, "num_neighbours": 11, "reach": 3 * pitch},
+        ground=ground,
     )

@@ -1,4 +1,4 @@
-"""Clouds of any size in parts that overlap: each point is the core of one of them."""
+"""Clouds of any size in parts: tiles that overlap, and blocks that do not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +53,45 @@ def tiles(coord: np.ndarray, max_points: int, overlap: float) -> Iterator[Tile]:
         yield from _split(
             coord, everything, everything[:0], low, high, max_points, overlap
         )
+
+
+def blocks(coord: np.ndarray, side: float, max_points: int) -> Iterator[np.ndarray]:
+    """Cut a cloud into boxes no wider than a side, about equal in points.
+
+    A box is halved along its longest side while that is too long or it holds too many
+    points.
+
+    Args:
+        coord: (N, 3) metres.
+        side: most that a box is wide, metres; inf for no limit.
+        max_points: most points of a box, at least 1.
+
+    Yields:
+        The rows of a box; a cloud that needs no cut is one, in its own order.
+
+    Raises:
+        UserError: a side that is not above 0, or no point allowed.
+    """
+    if not side > 0 or max_points < 1:
+        raise UserError(
+            f"blocks of {max_points} points and {side} m: give at least 1 point and a "
+            "side above 0"
+        )
+    if len(coord):
+        yield from _halve(coord, np.arange(len(coord)), side, max_points)
+
+
+def _halve(coord, rows, side, max_points) -> Iterator[np.ndarray]:
+    points = coord[rows]
+    extent = np.ptp(points, axis=0)
+    axis = int(np.argmax(extent))
+    if len(rows) <= max_points and extent[axis] <= side:
+        yield rows
+        return
+    half = len(rows) // 2
+    order = np.argpartition(points[:, axis], half)
+    yield from _halve(coord, rows[order[:half]], side, max_points)
+    yield from _halve(coord, rows[order[half:]], side, max_points)
 
 
 def _split(coord, core, near, low, high, max_points, overlap) -> Iterator[Tile]:

@@ -14,6 +14,7 @@ from pointins_plugin.datasets.street_files import (
     write_semantic_kitti,
 )
 from pointins_plugin.datasets.street_layout import CLASSES, STUFF
+from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.host import (
     Config,
     build_dataset,
@@ -150,6 +151,41 @@ def test_lidar_preset(data):
     assert views["even_range"] == 5.0
     (collect,) = (t for t in cfg.data.train.transform if t["type"] == "Collect")
     assert tuple(collect["global_feat_keys"]) == ("global_coord", "global_strength")
+
+
+@pytest.mark.parametrize("data", ["semantickitti", "nuscenes", "streets"])
+def test_ground_is_left_out_where_offsets_become_instances(data):
+    cfg = read(f"{data}-pretrain")
+    assert cfg.model.offset_branch.ground == {"height": 0.2}
+    for hook in cfg.hooks:
+        if hook["type"] == "LabelFreeInstanceEvaluator":
+            assert hook["ground"] == cfg.model.offset_branch.ground
+    ground = dict(cfg.model.offset_branch.ground)
+    grouping = Grouping(radius=0.1, bandwidth=0.3, ground=ground)
+    step = np.arange(-10, 10, 0.2)
+    road = np.stack([*np.meshgrid(step, step), np.zeros((100, 100))], -1)
+    wall = np.array([[1.0, 1.0, z] for z in np.arange(0.5, 3, 0.2)])
+    coord = np.concatenate([road.reshape(-1, 3), wall]).astype(np.float32)
+    found = grouping.plane(coord)
+    assert found[: -len(wall)].all()
+    assert not found[-len(wall) :].any()
+
+
+def test_streets_are_seen_from_the_sensor_in_pre_training_and_probes():
+    """Heights and distances mean the same to the encoder everywhere."""
+    for name in ("streets-pretrain", "streets-panoptic-lin", "streets-semseg-lin"):
+        cfg = read(name)
+        for part in ("train", "val"):
+            steps = cfg.data[part].transform
+            kinds = [step["type"] for step in steps]
+            assert "CenterShift" not in kinds
+            for step in steps:
+                if step["type"] == "TrackedMultiViewGenerator":
+                    (affine, *_) = step["global_transform"]
+                    assert affine["center"] == "origin"
+                    assert step["even_range"] == 5.0
+                if step["type"] == "RandomRotate":
+                    assert step["center"] == [0, 0, 0]
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""Tiles: every point is the core of one, margins are what they should be."""
+"""Tiles: every point is the core of one, margins are what they should be; blocks."""
 
 import numpy as np
 import pytest
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.tiling import tiles
+from pointins_plugin.tiling import blocks, tiles
 
 RNG = np.random.default_rng(0)
 CLOUDS = {
@@ -64,3 +64,25 @@ def test_small_clouds_stay_as_they_are():
 def test_senseless_limits(limit, overlap):
     with pytest.raises(UserError, match="give at least 2"):
         list(tiles(np.zeros((5, 3)), limit, overlap))
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+@pytest.mark.parametrize(("side", "most"), [(np.inf, 10000), (np.inf, 100), (2.5, 700)])
+def test_blocks_are_a_partition_of_small_boxes(name, side, most):
+    coord = CLOUDS[name]
+    found = list(blocks(coord, side, most))
+    assert sorted(np.concatenate(found)) == list(range(len(coord)))
+    for rows in found:
+        assert 0 < len(rows) <= most
+        assert np.ptp(coord[rows], axis=0).max() <= side
+
+
+def test_blocks_are_no_smaller_than_they_must():
+    (whole,) = blocks(CLOUDS["room"], 10.0, 3000)
+    assert whole.tolist() == list(range(3000))
+    halves = list(blocks(CLOUDS["room"], 6.0, 3000))
+    assert [len(rows) for rows in halves] == [1500, 1500]
+    assert list(blocks(np.zeros((0, 3)), 1.0, 10)) == []
+    for side, most in ((0.0, 10), (1.0, 0), (np.nan, 10)):
+        with pytest.raises(UserError, match="at least 1"):
+            list(blocks(np.ones((5, 3)), side, most))

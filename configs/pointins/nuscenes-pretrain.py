@@ -1,7 +1,8 @@
 """PointINS on nuScenes: LiDAR scans, the *paper* preset, no colour, no normals.
 
 The prior is that of SemanticKITTI's things (.9 m in the median);
-`pointins fit-prior --config pointins/nuscenes-pretrain` fits one without labels.
+`pointins fit-prior --hdbscan --ground-height 0.3 --config pointins/nuscenes-pretrain
+--out FILE` fits one without labels.
 """
 
 from pointins_plugin.lidar_recipes import pretrain

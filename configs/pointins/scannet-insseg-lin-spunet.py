@@ -1,7 +1,7 @@
 """PointGroup on ScanNet, sparse U-Net, linear probing.
 
-The twin of scannet-insseg-lin. Needs a checkpoint of scannet-pretrain-spunet (-w), which
-has trained the whole U-Net: all is frozen, and there is no half-frozen twin.
+The twin of scannet-insseg-lin. Needs a checkpoint of scannet-pretrain-spunet (-w),
+which has trained the whole U-Net: all is frozen, and there is no half-frozen twin.
 """
 
 _base_ = ["scannet-insseg-lin.py"]

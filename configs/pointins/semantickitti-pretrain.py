@@ -1,8 +1,8 @@
 """PointINS on SemanticKITTI: LiDAR scans, the *paper* preset, no colour, no normals.
 
 Things of the data set have offsets of .9 m in the median, 2.3 m at most, a Weibull
-distribution. `pointins fit-prior --config pointins/semantickitti-pretrain` fits one
-without labels.
+distribution. `pointins fit-prior --hdbscan --ground-height 0.3 --config
+pointins/semantickitti-pretrain --out FILE` fits one without labels.
 """
 
 from pointins_plugin.lidar_recipes import pretrain

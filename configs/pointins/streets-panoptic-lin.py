@@ -16,7 +16,7 @@ grid_size = 0.15
 
 batch_size = 2
 num_worker = 1
-epoch = 10
+epoch = 6
 eval_epoch = 2
 mix_prob = 0
 enable_amp = False
@@ -35,10 +35,7 @@ model = dict(
     smoothing=dict(rounds=2, num_neighbours=11, reach=0.6),
 )
 
-before = [
-    dict(type="RangeCrop", near=2.0, far=30.0),
-    dict(type="CenterShift", apply_z=True),
-]
+before = [dict(type="RangeCrop", near=2.0, far=30.0)]
 transform_val = panoptic_val({{_base_.segment_ignore_index}}, grid_size, before)
 data = dict(
     train=dict(

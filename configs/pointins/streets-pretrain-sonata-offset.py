@@ -22,7 +22,7 @@ model = dict(
 
 stuff = (-1, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 geometry = [
-    dict(type="TrackedAffine"),
+    dict(type="TrackedAffine", center="origin"),
     dict(type="RandomJitter", sigma=0.01, clip=0.04),
 ]
 transform = [
@@ -40,12 +40,13 @@ transform = [
             "instance_centroid",
         ),
         global_view_num=2,
-        global_view_scale=(0.6, 1.0),
+        global_view_scale=(0.8, 1.0),
         local_view_num=4,
         local_view_scale=(0.1, 0.4),
         global_transform=geometry,
         local_transform=geometry,
         max_size=8192,
+        even_range=5.0,
     ),
     dict(type="ToTensor"),
     dict(type="Update", keys_dict=dict(grid_size=grid_size)),

@@ -12,8 +12,8 @@ grid_size = 0.15
 
 batch_size = 1
 num_worker = 1
-epoch = 8
-eval_epoch = 8
+epoch = 5
+eval_epoch = 5
 clip_grad = 3.0
 evaluate = True
 seed = 0
@@ -88,13 +88,14 @@ transform = [
             "instance_centroid",
         ),
         global_view_num=2,
-        global_view_scale=(0.6, 1.0),
+        global_view_scale=(0.8, 1.0),
         local_view_num=0,
         global_transform=[
-            dict(type="TrackedAffine"),
+            dict(type="TrackedAffine", center="origin"),
             dict(type="RandomJitter", sigma=0.01, clip=0.04),
         ],
         max_size=8192,
+        even_range=5.0,
     ),
     dict(type="ToTensor"),
     dict(type="Update", keys_dict=dict(grid_size=grid_size)),
@@ -118,7 +119,6 @@ transform_val = [
     crop,
     dict(type="GridSample", grid_size=grid_size, mode="train", return_grid_coord=True),
     dict(type="Copy", keys_dict=dict(coord="origin_coord")),
-    dict(type="CenterShift", apply_z=True),
     dict(type="InstanceParser", segment_ignore_index=stuff),
     dict(type="ToTensor"),
     dict(type="Update", keys_dict=dict(grid_size=grid_size)),
@@ -164,7 +164,7 @@ hooks = [
     dict(type="CollapseMonitor", every=50),
     dict(
         type="LabelFreeInstanceEvaluator",
-        radius=0.75 * grid_size,
+        radius=2 * grid_size,
         baseline_radius=2.5 * grid_size,
         bandwidth=0.35,
         min_size=20,

@@ -16,7 +16,7 @@ grid_size = 0.15
 
 batch_size = 2
 num_worker = 1
-epoch = 10
+epoch = 6
 eval_epoch = 2
 mix_prob = 0
 enable_amp = False
@@ -32,10 +32,7 @@ model = dict(
     num_classes={{_base_.num_classes}},
 )
 
-before = [
-    dict(type="RangeCrop", near=2.0, far=30.0),
-    dict(type="CenterShift", apply_z=True),
-]
+before = [dict(type="RangeCrop", near=2.0, far=30.0)]
 data = dict(
     train=dict(transform=semseg_train(grid_size, before)),
     val=dict(transform=semseg_val(grid_size, before)),

@@ -2,8 +2,9 @@
 
 A row is a config of pre-training, DATA-pretrain-CONFIG, and changes of it; everything
 else is the same for all rows. Keys are as in `--options`, but for `hooks.TYPE.key`,
-which means the hook of that type, if there is one. A config of None starts from
-random weights.
+which means the hook of that type, if there is one. Dictionaries under `replace` take
+the place of the config's, those under `change` are merged into them. A config of None
+starts from random weights.
 """
 
 # What is kept small in every run. One that a machine has time for can be trained
@@ -77,16 +78,16 @@ sizes = dict(
     ),
 )
 pretraining = {"hooks.LabelFreeInstanceEvaluator.every": 0, "num_worker": 0}
-# One scene a step: heads normalise by averages over some hundred steps, which a
-# short run with larger batches does not have. Their rate is raised alike.
+pretraining_hooks = []
 probing = {"num_worker": 0, "test": None, "batch_size": 1}
-linear = {"scheduler.max_lr": [0.01, 0.001]}
+probing_hooks = [dict(type="NormMomentum", momentum=0.1)]
+linear = {}
 tuning = {}
 
 data = dict(
-    rooms=dict(title="procedural rooms", instances="insseg", scene=0),
-    mosd=dict(title="mOSD, real table tops", instances="insseg", scene=3),
-    streets=dict(title="procedural streets", instances="panoptic", scene=0),
+    rooms=dict(title="Procedural rooms", instances="insseg", scene=0),
+    mosd=dict(title="mOSD, real table tops", instances="insseg", scene=23),
+    streets=dict(title="Procedural streets", instances="panoptic", scene=0),
 )
 
 seeds = dict(ladder=(0, 1, 2), ablations=(0, 1))
@@ -175,10 +176,8 @@ ablations = dict(
         "prior-log-normal": dict(
             title="prior: log-normal of labels",
             config="",
-            change={
-                f"{branch}.prior": dict(
-                    _delete_=True, type="log_normal", median=0.071, sigma=0.56
-                )
+            replace={
+                f"{branch}.prior": dict(type="log_normal", median=0.071, sigma=0.56)
             },
         ),
         "prior-empirical": dict(

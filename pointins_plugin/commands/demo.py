@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from pointins_plugin.evaluation.label_free import format_table, offset_instances
+from pointins_plugin.evaluation.label_free import format_table
 from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
 from pointins_plugin.host import (
     TRAINERS,
@@ -20,7 +20,6 @@ from pointins_plugin.host import (
     default_config_parser,
     default_setup,
 )
-from pointins_plugin.ops.planes import dominant_planes
 from pointins_plugin.paths import find_config
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_arrows_ply, write_ply
@@ -97,21 +96,10 @@ def _show_scene(trainer, index: int, out: Path) -> tuple[Path, Path]:
     output = trainer.model.predict_offsets(batch)
     tokens = output["coord"].cpu().numpy()
     shift = output["shift"].float().cpu().numpy()
-    plane = dominant_planes(
-        torch.from_numpy(tokens),
-        torch.tensor([len(tokens)]),
-        generator=torch.Generator().manual_seed(0),
-        **evaluator.planes,
-    ).numpy()
-    scene_tokens = {"coord": tokens, "shift": shift, "plane": plane}
-    shift = evaluator.agree(scene_tokens)
-    found = offset_instances(
-        tokens,
-        shift,
-        plane,
-        radius=evaluator.options["radius"],
-        min_size=evaluator.options["min_size"],
-    )
+    grouping = evaluator.grouping
+    plane = grouping.plane(tokens)
+    shift = grouping.agree(tokens, shift, plane)
+    found = grouping.instances(tokens, shift, plane)
     # Every point of the scan follows the nearest token.
     _, nearest = cKDTree(batch["origin_coord"].cpu().numpy()).query(scene["coord"])
     ply = out / "ply" / scene["name"]

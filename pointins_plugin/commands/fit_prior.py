@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", metavar="FILE", required=True, help="JSON file to write")
     add(
+        "--hdbscan",
+        action="store_const",
+        const="hdbscan",
+        dest="source",
+        help="short for --source hdbscan",
+    )
+    add(
         "--family",
         choices=FAMILIES,
         default="empirical",

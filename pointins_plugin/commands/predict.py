@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from pointins_plugin.clouds import SUFFIXES, UP_AXES, Frame, read_cloud
+from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import METHODS, Grouping
 from pointins_plugin.inference import SceneTransform
@@ -21,10 +22,12 @@ from pointins_plugin.pictures import instance_colors, save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.prediction import Prediction, predict_instances
 from pointins_plugin.pretrained import Pretrained, read_pretrained
+from pointins_plugin.scale_check import scale_doubt
 
 FORMATS = ("ply", "npz")
 _DRAWN = 200_000  # points of a picture
 _REACH = 4  # width of a tile's margin, in typical offsets
+_SCENE = 24  # width of a scene, in typical offsets: 10 m of rooms, 1.6 m of a table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("X", "Y", "Z"),
         help="of the sensor, that estimated normals face",
     )
-    add("--skip-nan", action="store_true", help="points with NaN get no instance")
     grouping = parser.add_argument_group(
         "grouping (default: what the run's config says)"
     )
@@ -96,24 +98,33 @@ def run(words: Sequence[str] | None = None) -> None:
             "branch, or exported without its head"
         )
     grouping = _grouping(pretrained.grouping, args)
-    overlap = args.overlap
-    if overlap is None:
-        overlap = _REACH * pretrained.spec["offset_head"]["unit"]
+    unit = pretrained.spec["offset_head"]["unit"]
+    overlap = _REACH * unit if args.overlap is None else args.overlap
     model = pretrained.build().to(_device(args.device))
     transform = SceneTransform(_recipe(pretrained, args, frame))
     for path, output in zip(args.clouds, outputs, strict=True):
         start = time.perf_counter()
         cloud = read_cloud(path, columns)
-        kept = _finite(cloud) if args.skip_nan else None
+        kept = _finite(cloud)
         seen = cloud if kept is None else {k: v[kept] for k, v in cloud.items()}
+        if "color" in seen and color_range(seen["color"]) == "0-1":
+            cloud["color"] = 255 * cloud["color"]
+            seen["color"] = 255 * seen["color"] if kept is not None else cloud["color"]
+        scene = frame.metres(seen)
+        doubt = scale_doubt(
+            scene["coord"], pretrained.recipe.grid_size, _SCENE * unit, frame.scale
+        )
+        if doubt:
+            print(f"pointins: {path}: {doubt}", file=sys.stderr)
         try:
             found = predict_instances(
                 model,
                 transform,
-                frame.metres(seen),
+                scene,
                 grouping,
                 args.tile_cells,
                 overlap,
+                _SCENE * unit,
                 lambda parts: tqdm(parts, unit="part", disable=len(parts) < 3),
             )
         except UserError as error:
@@ -140,10 +151,7 @@ def output_paths(clouds: Sequence[str], out: str, kind: str) -> list[Path]:
             )
         paths = [place]
     else:
-        stems = [Path(cloud.rstrip("/")).name for cloud in clouds]
-        for suffix in SUFFIXES:
-            stems = [stem.removesuffix(suffix) for stem in stems]
-        paths = [place / f"{stem}.{kind}" for stem in stems]
+        paths = [place / f"{_stem(Path(cloud).name)}.{kind}" for cloud in clouds]
     for i, path in enumerate(paths):
         if path in paths[:i]:
             raise UserError(
@@ -153,6 +161,12 @@ def output_paths(clouds: Sequence[str], out: str, kind: str) -> list[Path]:
         if any(path.resolve() == Path(cloud).resolve() for cloud in clouds):
             raise UserError(f"{path} is itself a cloud to predict; name another --out")
     return paths
+
+
+def _stem(name: str) -> str:
+    while Path(name).suffix.lower() in SUFFIXES:  # nuScenes' end in .pcd.bin
+        name = Path(name).stem
+    return name
 
 
 def _branch(args: argparse.Namespace) -> tuple[str | None, str | None]:
@@ -189,13 +203,13 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _finite(cloud: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the rows of a cloud without NaN or inf."""
+def _finite(cloud: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Return the rows of a cloud without NaN or inf; None for all."""
     good = np.ones(len(cloud["coord"]), bool)
     for values in cloud.values():
         if len(values) == len(good) and np.asarray(values).dtype.kind == "f":
             good &= np.isfinite(values).reshape(len(good), -1).all(1)
-    return np.flatnonzero(good)
+    return None if good.all() else np.flatnonzero(good)
 
 
 def _write(
@@ -219,9 +233,8 @@ def _write(
     color = cloud.get("color")
     if not keep_color or color is None:
         color = instance_colors(instance)
-    elif color.dtype.kind == "f" and color.max(initial=0) <= 1:
-        color = color * 255
     columns = dict(zip(("shift_x", "shift_y", "shift_z"), shift.T, strict=True))
+    color = np.nan_to_num(color)
     normal = cloud.get("normal")
     write_ply(path, coord, color, normal, instance=instance, plane=plane, **columns)
 
@@ -253,9 +266,6 @@ def _draw(
         rows = np.random.default_rng(0).choice(rows, _DRAWN, replace=False)
     shown = frame.metres({key: values[rows] for key, values in cloud.items()})
     shown["coord"] = shown["coord"] - shown["coord"].mean(0)
-    color = shown.get("color")
-    if color is not None and color.dtype.kind == "f" and color.max(initial=0) <= 1:
-        shown["color"] = color * 255
     vectors = np.where(found.plane[rows, None], 0, found.shift[rows])
     try:
         save_panels(path, shown, vectors, found.instance[rows])
@@ -265,9 +275,12 @@ def _draw(
 
 def _tell(path: str, output: Path, found: Prediction, num: int, seconds: float) -> None:
     count = int(found.instance.max(initial=-1)) + 1
-    share = float((found.instance >= 0).mean())
+    share = float((found.instance >= 0).sum()) / num
     parts = f" in {found.num_tiles} parts" if found.num_tiles > 1 else ""
-    made_up = f" ({', '.join(found.assumed)})" if found.assumed else ""
+    remarks = list(found.assumed)
+    if lost := num - len(found.instance):
+        remarks.insert(0, f"{lost:,} with NaN have none")
+    made_up = f" ({', '.join(remarks)})" if remarks else ""
     print(
         f"{path}: {num:,} points{parts}, {count} instances on {share:.0%} of them, "
         f"{seconds:.1f} s{made_up} -> {output}"

@@ -130,21 +130,22 @@ def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
     total, finished = len(todo), 0
     print(f"{len(states) - total} of {len(states)} runs are done", flush=True)
     jobs = args.jobs or _default_jobs()
-    running: dict[Unit, tuple[subprocess.Popen, float]] = {}
+    running: dict[Unit, tuple[subprocess.Popen, float, int]] = {}
     failed: list[str] = []
     pids: list[int] = []
     with StopSignals(forward=pids) as stop:
         while todo or running:
             while todo and len(running) < jobs and stop.number is None:
                 unit = todo.pop(0)
-                process = _start(unit, args, jobs)
-                running[unit] = (process, time.monotonic())
+                slot = min(set(range(jobs)) - {slot for _, _, slot in running.values()})
+                process = _start(unit, args, jobs, slot)
+                running[unit] = (process, time.monotonic(), slot)
                 pids.append(process.pid)
             ended = [
-                u for u, (process, _) in running.items() if process.poll() is not None
+                u for u, (process, *_) in running.items() if process.poll() is not None
             ]
             for unit in ended:
-                process, since = running.pop(unit)
+                process, since, _ = running.pop(unit)
                 pids.remove(process.pid)
                 finished += 1
                 minutes = (time.monotonic() - since) / 60
@@ -170,11 +171,13 @@ def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
 
 
 def _default_jobs() -> int:
+    return _gpus() or _cores()
+
+
+def _gpus() -> int:
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return _cores()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _cores() -> int:
@@ -183,8 +186,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start(unit: Unit, args: argparse.Namespace, jobs: int) -> subprocess.Popen:
-    """Start a unit in a process of its own, with its share of the cores."""
+def _start(
+    unit: Unit, args: argparse.Namespace, jobs: int, slot: int
+) -> subprocess.Popen:
+    """Start a unit in a process of its own, with its share of cores and GPUs."""
     folder = unit_folder(unit, args.out)
     folder.mkdir(parents=True, exist_ok=True)
     words = ["--unit", f"{unit.data}/{unit.row.name}/{unit.seed}", "--size", args.size]
@@ -193,6 +198,9 @@ def _start(unit: Unit, args: argparse.Namespace, jobs: int) -> subprocess.Popen:
         words += ["--skip", *args.skip]
     environment = child_environment()
     environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+    gpus = _gpus()
+    if gpus > 1:
+        environment.setdefault("CUDA_VISIBLE_DEVICES", str(slot % gpus))
     with open(folder / _LOG, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pointins_plugin.cli", "study", *words],

@@ -4,6 +4,7 @@ from .ema_teacher import EMATeacherHook
 from .evaluators import LabelFreeInstanceEvaluator
 from .instance_ap import InstanceAPEvaluator
 from .monitors import CollapseMonitor
+from .norms import NormMomentum
 from .panoptic import PanopticEvaluator
 from .pretrained import PretrainedLoader
 from .progress import ProgressBar
@@ -14,6 +15,7 @@ __all__ = [
     "EMATeacherHook",
     "InstanceAPEvaluator",
     "LabelFreeInstanceEvaluator",
+    "NormMomentum",
     "PanopticEvaluator",
     "PretrainedLoader",
     "ProgressBar",

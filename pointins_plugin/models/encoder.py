@@ -1,5 +1,6 @@
 """What of a pre-trained model others use: its backbone, up-cast and offset head."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Point
+from pointins_plugin.host.standalone.env import seeded
 from pointins_plugin.models.tokens import (
     backbone_tokens,
     grid_coordinates,
@@ -66,11 +68,14 @@ class Encoder(nn.Module):
         Returns:
             ``feat``, ``coord``, ``offset``, ... of the tokens, and ``inverse``, the
             token of each original point, so that ``feat[inverse]`` are its features.
+            In evaluation mode equal clouds give equal features.
         """
         pool = self.token_pool if self.up_cast == self.up_cast_level else 1
-        tokens, _ = backbone_tokens(
-            self.backbone, self._input(data_dict), self.up_cast, pool=pool
-        )
+        # backbones shuffle their curves, in evaluation too
+        with nullcontext() if self.training else seeded(0):
+            tokens, _ = backbone_tokens(
+                self.backbone, self._input(data_dict), self.up_cast, pool=pool
+            )
         inverse = input_to_token(tokens)
         if "inverse" in data_dict:
             inverse = inverse[data_dict["inverse"]]

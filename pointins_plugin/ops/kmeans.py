@@ -26,29 +26,44 @@ def kmeans(
     num_rows = len(feature)
     if num_rows <= num_clusters:
         return torch.arange(num_rows, device=feature.device)
-    centres = _plus_plus(feature, num_clusters, generator)
-    half_norm = None
+    # Around their mean, products of rows lose the fewest digits.
+    feature = feature - feature.mean(0)
+    centres, assignment = _plus_plus(feature, num_clusters, generator)
     for _ in range(num_iters):
-        half_norm = 0.5 * centres.square().sum(1)
-        assignment = torch.addmm(half_norm, feature, centres.t(), beta=-1).argmax(1)
         counts = torch.bincount(assignment, minlength=num_clusters).unsqueeze(1)
         sums = torch.zeros_like(centres).index_add_(0, assignment, feature)
         # An empty cluster keeps its centre: it may win rows back later.
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+        before, assignment = assignment, _nearest(feature, centres)
+        # At rest; a GPU would have to wait to be asked.
+        if not feature.is_cuda and torch.equal(before, assignment):
+            break
+    return assignment
+
+
+def _nearest(feature: Tensor, centres: Tensor) -> Tensor:
     half_norm = 0.5 * centres.square().sum(1)
-    return torch.addmm(half_norm, feature, centres.t(), beta=-1).argmax(1)
+    return torch.addmm(half_norm, feature, centres.t(), beta=-1).max(1).indices
 
 
 def _plus_plus(feature: Tensor, num_clusters: int, generator) -> Tensor:
-    """Draw starting centres with probability proportional to squared distance."""
+    """Draw centres with probability proportional to squared distance; rows' nearest."""
     draws = torch.rand(num_clusters, generator=generator, dtype=torch.float64)
     draws = draws.to(feature.device)
-    first = (draws[:1] * len(feature)).long()
-    centres = [feature[first[0]]]
-    distance = (feature - centres[0]).square().sum(1)
-    for draw in draws[1:]:
+    square = torch.linalg.vector_norm(feature, dim=1).square()
+
+    def distance_to(index: Tensor) -> Tensor:
+        products = feature @ feature[index]
+        return (square + square[index] - 2 * products).clamp(min=0)
+
+    chosen = [(draws[0] * len(feature)).long()]
+    distance = distance_to(chosen[0])
+    assignment = torch.zeros_like(distance, dtype=torch.long)
+    for number, draw in enumerate(draws[1:], 1):
         cumulative = torch.cumsum(distance.double(), dim=0)
         index = torch.searchsorted(cumulative, draw * cumulative[-1], right=True)
-        centres.append(feature[index.clamp(max=len(feature) - 1)])
-        distance = torch.minimum(distance, (feature - centres[-1]).square().sum(1))
-    return torch.stack(centres)
+        chosen.append(index.clamp(max=len(feature) - 1))
+        other = distance_to(chosen[-1])
+        assignment.masked_fill_(other < distance, number)
+        distance = torch.minimum(distance, other)
+    return feature[torch.stack(chosen)], assignment

@@ -7,6 +7,9 @@ from torch import Tensor
 # exp(-60) is far from float32's smallest normal number (about exp(-87)), so that
 # products of the kernel with the scaling vectors cannot underflow.
 _SAFE_LOG_RANGE = 60.0
+# Elements that the log domain works on at once: they stay in a core's cache.
+_CHUNK = 1 << 17
+_CUDA_CHUNK = 1 << 26
 
 
 def zipf_weights(
@@ -41,13 +44,15 @@ def sinkhorn(
             the rows (Sonata, SwAV).
         log_range: a bound on ``logits.max() - logits.min()`` known to the caller
             (2 / temperature for cosines). Up to 60 the matrix is exponentiated once
-            and scaled by matrix-vector products; beyond it, or when None, every
-            round works in the log domain. Both give the same plan.
+            and scaled by matrix-vector products; beyond it every round works in the
+            log domain. Both give the same plan. None: found out on CPU; on a GPU, which
+            would have to wait for the answer, the log domain.
         distributed: the rows of all ranks form one problem: column sums and the
             number of rows are summed over ranks.
 
     Returns:
-        (N, K) float32 plan whose total mass over all rows (and ranks) is one.
+        (N, K) float32 plan whose total mass over all rows (and ranks) is one. Besides
+        it nothing of its size is held, but the logits in float32 where they were not.
 
     Source: DOS, Zipf-Sinkhorn; Sonata's ``sinkhorn_knopp`` is ``first="columns"``
     times the number of rows.
@@ -68,10 +73,23 @@ def sinkhorn(
         column_mass = column_mass.to(logits)
         if num_rows == 0 and not distributed:
             return logits
+        if log_range is None and not logits.is_cuda:
+            log_range = _range(logits, distributed)
         scale = _scale_kernel
         if log_range is None or log_range > _SAFE_LOG_RANGE:
             scale = _scale_log
         return scale(logits, column_mass, total, num_iters, first, distributed)
+
+
+def _range(logits: Tensor, distributed: bool) -> float:
+    """Return the largest difference of two logits, over all ranks."""
+    ends = logits.new_full((2,), -torch.inf)
+    if len(logits):
+        low, high = logits.aminmax()
+        ends = torch.stack([high, -low])
+    if distributed:
+        dist.all_reduce(ends, op=dist.ReduceOp.MAX)
+    return float(ends.sum())
 
 
 def _scale_kernel(logits, column_mass, total, num_iters, first, distributed):
@@ -85,7 +103,7 @@ def _scale_kernel(logits, column_mass, total, num_iters, first, distributed):
             dist.all_reduce(shift, op=dist.ReduceOp.MAX)
     else:
         shift = logits.amax(dim=1, keepdim=True) if len(logits) else 0.0
-    kernel = torch.exp(logits - shift)
+    kernel = (logits - shift).exp_()
     row = torch.ones_like(kernel[:, 0])
     column = torch.ones_like(column_mass)
 
@@ -113,22 +131,31 @@ def _scale_log(logits, column_mass, total, num_iters, first, distributed):
     log_total = torch.log(total)
     row = torch.zeros_like(logits[:, 0])
     column = torch.zeros_like(column_mass)
+    limit = _CUDA_CHUNK if logits.is_cuda else _CHUNK
+    size = max(1, limit // max(1, logits.shape[1]))
+    chunks = logits.split(size)
 
     def normalise_rows():
-        return -torch.logsumexp(logits + column, dim=1) - log_total
+        sums = [torch.logsumexp(chunk + column, dim=1) for chunk in chunks]
+        return -torch.cat(sums) - log_total
 
     def normalise_columns():
-        # torch.logsumexp over zero rows is -inf, which is the right neutral element
-        # for ranks that have no point.
-        scores = logits + row[:, None]
-        if not distributed:
-            return log_mass - torch.logsumexp(scores, dim=0)
-        peak = (
-            scores.amax(dim=0) if len(scores) else torch.full_like(column, -torch.inf)
-        )
-        dist.all_reduce(peak, op=dist.ReduceOp.MAX)
-        sums = torch.exp(scores - peak).sum(dim=0)
-        dist.all_reduce(sums)
+        # Sums are kept relative to the largest score so far; -inf and zero are the
+        # right neutral elements for ranks that have no point.
+        peak = torch.full_like(column, -torch.inf)
+        sums = torch.zeros_like(column)
+        for chunk, part in zip(chunks, row.split(size), strict=True):
+            if not len(chunk):
+                continue
+            scores = chunk + part[:, None]
+            before, peak = peak, torch.maximum(peak, scores.amax(dim=0))
+            sums = sums * (before - peak).exp_()
+            sums += (scores - peak).exp_().sum(dim=0)
+        if distributed:
+            before = peak.clone()
+            dist.all_reduce(peak, op=dist.ReduceOp.MAX)
+            sums *= torch.exp(before - peak)
+            dist.all_reduce(sums)
         return log_mass - peak - torch.log(sums)
 
     for _ in range(num_iters):
@@ -138,4 +165,4 @@ def _scale_log(logits, column_mass, total, num_iters, first, distributed):
         else:
             column = normalise_columns()
             row = normalise_rows()
-    return torch.exp(logits + row[:, None] + column)
+    return (logits + row[:, None]).add_(column).exp_()

@@ -34,7 +34,8 @@ class Row:
         title: as the table shows it.
         config: of pre-training is DATA-pretrain-CONFIG ("" for no suffix); None for
             random weights.
-        change: overrides of that config.
+        change: overrides of that config, dictionaries being merged.
+        replace: dictionaries that take the place of the config's.
         empirical_prior: the prior is the lengths of the training scenes' labels.
     """
 
@@ -43,6 +44,7 @@ class Row:
     title: str
     config: str | None
     change: dict[str, Any] = field(default_factory=dict, hash=False)
+    replace: dict[str, Any] = field(default_factory=dict, hash=False)
     empirical_prior: bool = False
 
     @property
@@ -139,8 +141,11 @@ class Ladder:
             change.update(self.values["tuning" if stage in FINETUNING else "linear"])
         if stage == PRETRAINING:
             change.update(unit.row.change)
+            replaced = dict(unit.row.replace)
             if unit.row.empirical_prior:
-                change["model.offset_branch.prior"] = _labelled_prior(cfg.filename)
+                replaced["model.offset_branch.prior"] = _labelled_prior(cfg.filename)
+            for key, value in replaced.items():
+                change[key] = {"_delete_": True, **value}
         elif unit.row.config is None and stage in (INSTANCES, SEMANTICS):
             change["hooks.PretrainedLoader.required"] = False
         share = FINETUNING.get(stage, 1.0)
@@ -151,6 +156,7 @@ class Ladder:
             for key, value in {**few, "scenes": share}.items():
                 change[f"data.train.{key}"] = value
         cfg.merge_from_dict(_indexed(change, cfg.hooks))
+        cfg.hooks = [*cfg.hooks, *self.values[f"{kind}_hooks"]]
         return cfg
 
     def _base(self, unit: Unit, stage: str) -> Path:
@@ -212,7 +218,7 @@ def _labelled_prior(config: str) -> dict[str, Any]:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             fit_prior.run(words)
         table = json.loads(file.read_text(encoding="utf-8"))
-    return {"_delete_": True, "type": "table", "table": _table(table)}
+    return {"type": "table", "table": _table(table)}
 
 
 def _table(written: dict[str, Any]) -> list[float]:

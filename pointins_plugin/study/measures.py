@@ -220,5 +220,6 @@ def draw_probe(step: Step, index: int, title: str, path: Path) -> None:
             scene["normal"] = raw["normal"]
         nearest = cKDTree(coord).query(scene["coord"])[1]
         shift, found, truth = shift[nearest], found[nearest], truth[nearest]
-    titles = {"input": title, "offsets": "offsets", "centres": "centres"}
+    plain = title.replace("*", "")
+    titles = {"input": plain, "offsets": "offsets", "centres": "centres"}
     save_panels(path, scene, shift, found, truth, titles=titles, size=(360, 300))

@@ -182,7 +182,9 @@ class Report:
                 for key in ("map", "ap50", "ap25")
             ]
             if any(cell != "-" for cell in cells):
-                rows.append([f"*{TITLES[method]}*", "", "", *cells, "", "", ""])
+                background = "ground" if self.panoptic(data) else "planes"
+                title = TITLES[method].format(background=background)
+                rows.append([f"*{title}*", "", "", *cells, "", "", ""])
         return rows
 
     def against_baseline(self, data: str, part: str) -> str | None:
@@ -218,10 +220,10 @@ class Report:
                 commits.add(entry["commit"] or "no checkout")
         dates = sorted(r["date"][:10] for r in self.results)
         hours = sum(_minutes(r) for r in self.results) / 60
+        days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
         return "\n".join(
             [
-                f"{len(self.results)} runs, {hours:.1f} hours in all, {dates[0]} to "
-                f"{dates[-1]}.",
+                f"Runs: {len(self.results)}, {hours:.1f} hours in all, {days}.",
                 "",
                 *(f"- Machine: {machine}" for machine in machines),
                 f"- Commits: {', '.join(sorted(commits))} (+: with changes)",
@@ -346,7 +348,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     for data, options in report.ladder.values["data"].items():
         if not any(report.rows(data, part) for part in PARTS):
             continue
-        blocks += [f"## {options['title'][0].upper()}{options['title'][1:]}"]
+        blocks.append(f"## {options['title']}")
         blocks.append(report.sizes(data))
         for part in PARTS:
             if not report.rows(data, part):

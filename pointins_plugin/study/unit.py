@@ -161,7 +161,7 @@ def run_unit(
         "seed": unit.seed,
         "size": size,
         "config": unit.row.config,
-        "change": plain_values(unit.row.change),
+        "change": plain_values({**unit.row.change, **unit.row.replace}),
         "stages": stages,
         **provenance(),
     }

@@ -127,7 +127,9 @@ class TrackedMultiViewGenerator:
 
     def _take(self, data_dict: dict, index: np.ndarray) -> dict:
         view = {
-            key: data_dict[key][index] for key in self.view_keys if key in data_dict
+            key: data_dict[key].take(index, axis=0)
+            for key in self.view_keys
+            if key in data_dict
         }
         for key in self.static_view_keys:
             if key in data_dict:

@@ -199,7 +199,9 @@ def test_the_ground_outdoors_bends(tmp_path):
     folder = tmp_path / "data" / "train" / "valley"
     folder.mkdir(parents=True)
     np.save(folder / "coord.npy", coord.astype("float32"))
-    prior = MagnitudePrior.load(fit(tmp_path / "data", "--ground-height", "0.3"))
+    options = ("--hdbscan", "--ground-height", "0.3")
+    prior = MagnitudePrior.load(fit(tmp_path / "data", *options))
+    assert prior.provenance["source"] == "hdbscan"
     assert prior.median == pytest.approx(5 * MEDIAN, rel=0.1)
     other = MagnitudePrior.load(fit(tmp_path / "data", "--plane-threshold", "0"))
     assert other.median > 2 * prior.median

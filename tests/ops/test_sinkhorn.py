@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from pointins_plugin.ops import sinkhorn as sinkhorn_module
 from pointins_plugin.ops.sinkhorn import sinkhorn, zipf_weights
+
+WIDE = 1e3  # a range that asks for the log domain
 
 
 def cosines(n, k, seed=0):
@@ -22,7 +25,7 @@ def test_two_by_two_by_hand():
     # are scaled to 1/2 each: factors 4/3 and 4/5.
     logits = torch.log(torch.tensor([[1.0, 1.0], [1.0, 3.0]]))
     expected = [[1 / 3, 1 / 5], [1 / 6, 3 / 10]]
-    for log_range in (None, 10.0):
+    for log_range in (None, WIDE, 10.0):
         plan = sinkhorn(logits, num_iters=1, log_range=log_range)
         np.testing.assert_allclose(plan, expected, rtol=1e-6)
 
@@ -33,11 +36,11 @@ def test_kernel_and_log_domain_agree(first, alpha):
     logits = cosines(200, 24) / 0.05
     mass = zipf_weights(24, alpha)
     fast = sinkhorn(logits, mass, num_iters=8, first=first, log_range=40.0)
-    slow = sinkhorn(logits, mass, num_iters=8, first=first)
+    slow = sinkhorn(logits, mass, num_iters=8, first=first, log_range=WIDE)
     torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize("log_range", [None, 2 / 0.07])
+@pytest.mark.parametrize("log_range", [None, WIDE, 2 / 0.07])
 def test_marginals_converge(log_range):
     mass = zipf_weights(32, 1.3)
     plan = sinkhorn(cosines(500, 32) / 0.07, mass, num_iters=60, log_range=log_range)
@@ -55,7 +58,7 @@ def test_row_shift_changes_nothing():
     )
 
 
-@pytest.mark.parametrize("log_range", [None, 40.0])
+@pytest.mark.parametrize("log_range", [None, WIDE, 40.0])
 @pytest.mark.parametrize("shape", [(0, 5), (1, 5), (5, 1)])
 def test_small_problems_are_finite(shape, log_range):
     plan = sinkhorn(torch.zeros(shape), num_iters=3, log_range=log_range)
@@ -71,7 +74,7 @@ def test_equals_sonata_reference(golden_dir):
         similarity = torch.from_numpy(data[f"{case}/similarity"])
         temperature = float(data[f"{case}/temperature"])
         num_iters = int(data[f"{case}/num_iter"])
-        for log_range in (None, 2.0 / temperature):
+        for log_range in (None, WIDE, 2.0 / temperature):
             plan = sinkhorn(
                 similarity / temperature,
                 num_iters=num_iters,
@@ -80,3 +83,21 @@ def test_equals_sonata_reference(golden_dir):
             )
             expected = data[f"{case}/expected"]
             np.testing.assert_allclose(plan * len(plan), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["rows", "columns"])
+@pytest.mark.parametrize("chunk", [1, 50, 1 << 20])
+def test_rows_worked_on_at_once_do_not_matter(first, chunk, monkeypatch):
+    logits = 3 * cosines(40, 12) / 0.05
+    whole = sinkhorn(logits, num_iters=5, first=first, log_range=WIDE)
+    monkeypatch.setattr(sinkhorn_module, "_CHUNK", chunk)
+    parts = sinkhorn(logits, num_iters=5, first=first, log_range=WIDE)
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-9)
+
+
+def test_a_wide_range_is_found_out():
+    logits = torch.tensor([[0.0, 300.0], [-300.0, 0.0], [300.0, -300.0]])
+    plan = sinkhorn(logits, num_iters=3)
+    assert torch.isfinite(plan).all()
+    torch.testing.assert_close(plan, sinkhorn(logits, num_iters=3, log_range=WIDE))
+    torch.testing.assert_close(plan.sum(0), torch.full((2,), 0.5))

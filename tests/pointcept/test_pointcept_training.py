@@ -8,7 +8,7 @@ import pytest
 import small_runs
 import torch
 
-from pointins_plugin.host import TRAINERS, Config, collate_fn, default_setup
+from pointins_plugin.host import TRAINERS, Config, Trainer, collate_fn, default_setup
 from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 
 # Together they hold every model, objective, loss, data set, transform, hook and tester
@@ -45,21 +45,29 @@ def test_trained_configs_hold_every_part():
     assert set().union(*found.values()) == set().union(*map(found.get, TRAINED))
 
 
-@pytest.mark.parametrize("name", small_runs.names())
-def test_config_builds(name, in_data, tmp_path, monkeypatch):
-    """At its full size, of which only the shapes are made; one sample of each split."""
-    cfg = small_runs.parse(name, tmp_path)
-    monkeypatch.setattr(  # read back by drop paths, so it must have values
-        torch, "linspace", functools.partial(torch.linspace, device="cpu")
-    )
-    trainer_type = TRAINERS.get(cfg.train.type)
-    build = trainer_type.build_model
+@pytest.fixture
+def shapes_only(monkeypatch):
+    """Build models without values, and skip what takes longest: formatting a config."""
+    # Read back by drop paths, so it must have values.
+    linspace = functools.partial(torch.linspace, device="cpu")
+    monkeypatch.setattr(torch, "linspace", linspace)
+    for name in ("uniform_", "normal_", "trunc_normal_"):
+        fill = f"_no_grad_{name}"
+        monkeypatch.setattr(torch.nn.init, fill, lambda tensor, *_, **__: tensor)
+    monkeypatch.setattr(Config, "pretty_text", "")
+    build = Trainer.build_model
 
     def build_shapes(self):
         with torch.device("meta"):
             return build(self)
 
-    monkeypatch.setattr(trainer_type, "build_model", build_shapes)
+    monkeypatch.setattr(Trainer, "build_model", build_shapes)
+
+
+@pytest.mark.parametrize("name", small_runs.names())
+def test_config_builds(name, in_data, tmp_path, shapes_only):
+    """At its full size, of which only the shapes are made; one sample of each split."""
+    cfg = small_runs.parse(name, tmp_path)
     trainer = TRAINERS.build({"type": cfg.train.type, "cfg": default_setup(cfg)})
     assert type(trainer).__module__ == "pointcept.engines.train"
     model = type(trainer.model)

@@ -2,9 +2,11 @@
 
 import pytest
 
+from pointins_plugin.commands import fit_prior
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import build_model
 from pointins_plugin.inference import plain_values
+from pointins_plugin.priors import NUM_KNOTS, MagnitudePrior
 from pointins_plugin.study import ladder as module
 from pointins_plugin.study.ladder import (
     ABLATIONS,
@@ -15,11 +17,13 @@ from pointins_plugin.study.ladder import (
     Unit,
 )
 
+UNCACHED = module._labelled_prior.__wrapped__
+
 
 @pytest.fixture(scope="module")
 def ladder():
     with pytest.MonkeyPatch.context() as patch:
-        prior = {"_delete_": True, "type": "table", "table": [0.0, 0.1, 0.3]}
+        prior = {"type": "table", "table": [i * 1e-4 for i in range(NUM_KNOTS)]}
         patch.setattr(module, "_labelled_prior", lambda config: prior)
         yield Ladder.read()
 
@@ -175,18 +179,13 @@ def test_a_row_without_config_on_a_data_set_is_named(ladder):
 
 
 def test_empirical_prior_is_that_of_the_labels(tmp_path, monkeypatch):
-    from pointins_plugin.commands import fit_prior
-    from pointins_plugin.priors import MagnitudePrior
-
     def fit(words):
         file = words[words.index("--out") + 1]
         assert words[words.index("--source") + 1] == "labels"
         MagnitudePrior.empirical([0.1] * 50 + [0.3] * 51).save(file)
 
     monkeypatch.setattr(fit_prior, "run", fit)
-    module._labelled_prior.cache_clear()
-    prior = module._labelled_prior("some config")
-    module._labelled_prior.cache_clear()
+    prior = UNCACHED("some config")
     table = prior["table"]
     assert prior["type"] == "table"
     assert min(table) >= 0.1 - 1e-6

@@ -75,6 +75,7 @@ model = dict(
             fallback="odr",
             exclude_planes=False,
         ),
+        ground=dict(height=0.2),  # no part of things when offsets are grouped
         order=("odr", "scr"),
         loss_weight=0.25,
         warmup_ratio=0.1,

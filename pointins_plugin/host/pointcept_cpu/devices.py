@@ -23,6 +23,8 @@ def install() -> None:
         replace(torch.cuda, f"{name}Tensor", getattr(torch, f"{name}Tensor"))
     # Its loaders ask for memory that copies faster to a GPU.
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
+    with torch.device("cpu"):
+        torch.zeros(0)  # at its first use torch notes which functions this concerns
     replace(torch, "zeros", _on_cpu(torch.zeros))  # of the part evaluators
     replace(
         torch.nn.SyncBatchNorm, "convert_sync_batchnorm", classmethod(_unsynchronized)

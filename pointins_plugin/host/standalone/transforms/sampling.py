@@ -119,20 +119,16 @@ def cell_keys(grid_coord: np.ndarray, hash_type: str = "fnv") -> np.ndarray:
     return (x * np.uint64(ny) + y) * np.uint64(nz) + z
 
 
-def group_by_key(key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def group_by_key(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort points by key.
 
     Returns:
-        ``order`` (N,) points sorted by key, ``group`` (N,) the group of every point
-        (counted in sorted order) and ``count`` (K,) points of each group.
+        ``order`` (N,) points sorted by key, ``count`` (K,) points of each key.
     """
     order = np.argsort(key)
-    ordered = key[order]
-    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    group = np.empty(len(key), dtype=np.int64)
-    group[order] = np.cumsum(starts) - 1
-    count = np.diff(np.append(np.flatnonzero(starts), len(key)))
-    return order, group, count
+    ordered = key.take(order)
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return order, np.diff(starts, prepend=0, append=len(key))
 
 
 @TRANSFORMS.register_module()
@@ -186,13 +182,14 @@ class GridSample:
         grid = np.floor(scaled).astype(np.int64)
         low = np.array([axis.min() for axis in grid.T])
         grid -= low
-        order, inverse, count = group_by_key(cell_keys(grid, self.hash_type))
+        order, count = group_by_key(cell_keys(grid, self.hash_type))
         start = np.cumsum(count) - count
 
         def annotate(scene: dict, kept: np.ndarray) -> dict:
             per_point = {}
             if self.return_inverse:
-                scene["inverse"] = inverse
+                scene["inverse"] = np.empty(len(order), dtype=np.int64)
+                scene["inverse"][order] = np.repeat(np.arange(len(count)), count)
             if self.return_grid_coord:
                 per_point["grid_coord"] = grid.take(kept, axis=0)
             if self.return_min_coord:

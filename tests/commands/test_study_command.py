@@ -1,0 +1,203 @@
+"""`pointins study`: what it starts, how many at a time, and what it says."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+from fake_training import FakeTraining
+
+from pointins_plugin.cli import COMMANDS
+from pointins_plugin.commands import study
+from pointins_plugin.errors import UserError
+from pointins_plugin.study import runs, unit
+from pointins_plugin.study.report import BEGIN, END
+
+FEW = ("--data", "mosd", "--rows", "dos", "scratch", "--seeds", "0", "1")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    training = FakeTraining()
+    monkeypatch.setattr(runs, "_train", training)
+    ridge = {"r2": 0.5, "cosine": 0.75, "penalty": 0.1}
+    monkeypatch.setattr(unit, "probe_offsets", lambda step, scenes: dict(ridge))
+    monkeypatch.setattr(unit, "draw_probe", lambda *args: None)
+    return training
+
+
+class Starter:
+    """Runs units in this process; hands out processes that end at once, or wait."""
+
+    def __init__(self, words, wait=False, fail=()):
+        self.words, self.wait, self.fail = list(words), wait, fail
+        self.alive, self.most, self.names, self.slots = [], 0, [], []
+
+    def __call__(self, each, args, jobs, slot):
+        self.slots.append(slot)
+        self.alive = [process for process in self.alive if process.poll() is None]
+        self.names.append(each.name)
+        code = "import sys; sys.exit(0)"
+        if self.wait:
+            code = "import time; time.sleep(60)"
+        elif each.name in self.fail:
+            log = study.unit_folder(each, args.out)
+            log.mkdir(parents=True, exist_ok=True)
+            (log / "unit.log").write_text("pointins: error: out of luck\n")
+            code = "import sys; sys.exit(2)"
+        else:
+            name = f"{each.data}/{each.row.name}/{each.seed}"
+            study.run([*self.words, "--unit", name])
+        process = subprocess.Popen([sys.executable, "-S", "-c", code])
+        self.alive.append(process)
+        self.most = max(self.most, len(self.alive))
+        return process
+
+
+@pytest.fixture
+def started(fake, monkeypatch, tmp_path):
+    """Let the command start its units by a `Starter`; return it and the options."""
+    folders = [
+        "--out",
+        str(tmp_path / "exp"),
+        "--results",
+        str(tmp_path / "docs/study"),
+    ]
+    starter = Starter([*folders, "--quick"])
+    monkeypatch.setattr(study, "_start", starter)
+    return starter, [*folders, "--quick"]
+
+
+def test_it_is_a_command():
+    assert "study" in COMMANDS
+
+
+def test_what_is_not_done_is_run_and_the_page_written(started, tmp_path, capsys):
+    starter, options = started
+    study.run([*options, *FEW, "--jobs", "2"])
+    assert starter.names == [
+        "mosd-dos-seed0",
+        "mosd-scratch-seed0",
+        "mosd-dos-seed1",
+        "mosd-scratch-seed1",
+    ]
+    shown = capsys.readouterr().out
+    assert "0 of 4 runs are done" in shown
+    assert "| DOS | 20.0 ± 0.0 |" in shown
+    assert "20.0 ± 0.0" in (tmp_path / "docs/study.md").read_text()
+    assert len(list((tmp_path / "docs/study/runs").glob("*.json"))) == 4
+    study.run([*options, *FEW])
+    assert "4 of 4 runs are done" in capsys.readouterr().out
+    assert len(starter.names) == 4
+
+
+def test_dry_run_starts_nothing(started, tmp_path, capsys):
+    starter, options = started
+    study.run([*options, *FEW, "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("to do") for line in lines)
+    assert not starter.names
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_failing_run_is_one_line_and_the_others_go_on(started, capsys):
+    starter, options = started
+    starter.fail = ("mosd-dos-seed0",)
+    with pytest.raises(UserError, match=r"1 of 4 runs failed, .* mosd-dos-seed0"):
+        study.run([*options, *FEW, "--jobs", "1"])
+    shown = capsys.readouterr().out
+    assert "mosd-dos-seed0: out of luck" in shown
+    assert len(starter.names) == 4
+
+
+def test_jobs_are_what_goes_at_a_time(started):
+    starter, options = started
+    study.run([*options, *FEW, "--jobs", "1", "--no-finetuning"])
+    assert starter.most == 1
+    assert set(starter.slots) == {0}
+
+
+def test_a_signal_stops_the_runs_and_the_study(started):
+    starter, options = started
+    starter.wait = True
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(SystemExit) as stopped:
+        study.run([*options, *FEW, "--jobs", "2"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert starter.most == len(starter.names) == 2
+    assert all(process.poll() is not None for process in starter.alive)
+
+
+def test_the_report_alone_is_written_from_the_files(started, tmp_path, capsys):
+    starter, options = started
+    study.run([*options, *FEW, "--no-finetuning"])
+    page = tmp_path / "docs/study.md"
+    before = page.read_text()
+    page.unlink()
+    study.run([*options, "--report"])
+    assert page.read_text() == before
+    assert len(starter.names) == 4
+
+
+def test_the_readmes_table_is_put_between_its_markers(fake, tmp_path, monkeypatch):
+    results = tmp_path / "docs" / "study"
+    readme = tmp_path / "README.md"
+    readme.write_text(f"top\n{BEGIN}\n{END}\nbottom\n")
+    options = ["--out", str(tmp_path / "exp"), "--results", str(results)]
+    monkeypatch.setattr(study, "_start", Starter(options))
+    few = ["--data", "mosd", "--rows", "dos", "--seeds", "0", "--no-finetuning"]
+    study.run([*options, *few])
+    text = readme.read_text()
+    assert text.startswith(f"top\n{BEGIN}\n| linear probes |")
+    assert text.endswith(f"{END}\nbottom\n")
+
+
+def test_without_results_there_is_no_page(tmp_path, capsys):
+    study.run(["--report", "--results", str(tmp_path / "study")])
+    assert "no results" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", "dso"], "did you mean 'dos'"),
+        (["--data", "room"], "did you mean 'rooms'"),
+        (["--size", "huge"], "it has small, quick"),
+    ],
+)
+def test_unknown_names_are_refused(words, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        study.run([*words, "--dry-run", "--results", str(tmp_path)])
+
+
+def test_a_unit_is_a_process_with_its_share_of_the_cores(tmp_path, monkeypatch):
+    seen = {}
+
+    def popen(command, **options):
+        seen.update(command=command, **options)
+
+    monkeypatch.setattr(study.subprocess, "Popen", popen)
+    monkeypatch.setattr(study, "_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    parser = study.argparse.ArgumentParser()
+    study.add_arguments(parser)
+    args = parser.parse_args(["--out", str(tmp_path), "--results", "r"])
+    args.out, args.skip = Path(args.out), ("semantics",)
+    ladder = study.Ladder.read()
+    (each,) = ladder.units(data=["mosd"], rows=["dos"], seeds=[3])
+    monkeypatch.setattr(study, "_gpus", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    study._start(each, args, jobs=2, slot=1)
+    assert seen["env"]["OMP_NUM_THREADS"] == "3"
+    assert seen["env"]["CUDA_VISIBLE_DEVICES"] == "1"
+    words = seen["command"]
+    assert words[words.index("--unit") + 1] == "mosd/dos/3"
+    assert words[words.index("--skip") + 1 :] == ["semantics"]

@@ -1,0 +1,221 @@
+"""The study's page, from results written by hand."""
+
+import json
+
+import pytest
+
+from pointins_plugin.study.ladder import Ladder
+from pointins_plugin.study.report import (
+    BEGIN,
+    END,
+    Column,
+    Report,
+    difference,
+    draw_curves,
+    load_results,
+    put_between,
+    readme_table,
+    study_page,
+)
+
+MACHINE = {
+    "cpu": "Some CPU",
+    "cores": 2,
+    "threads": 1,
+    "gpus": [],
+    "host": "standalone",
+    "torch": "2.13.0",
+    "python": "3.11",
+}
+MADE = {"date": "2026-01-02T03:04:05+00:00", "commit": "abc123", "machine": MACHINE}
+GEOMETRY = {"map": 30.0, "ap50": 50.0, "ap25": 70.0}
+
+
+def result(row, seed, ap, r2, data="mosd", settings="same", **pretraining):
+    """A result whose every stage took half a minute."""
+    stages = {
+        "instances": {
+            "scores": {"map": ap, "ap50": 2 * ap, "ap25": None},
+            "curves": {"map": [[1, ap / 2], [2, ap]]},
+        },
+        "semantics": {"scores": {"miou": 80.0 + seed}, "curves": {}},
+        "ridge": {"scores": {"r2": r2, "cosine": 0.5}},
+    }
+    if row != "scratch":
+        curve = [[50, r2 / 2], [100, r2]]
+        stages["pretraining"] = {
+            "scores": pretraining,
+            "curves": {"shift_r2": curve} if pretraining else {},
+        }
+    for name, stage in stages.items():
+        if name != "ridge":
+            stage.update(settings=settings, steps=100, seconds=30.0, **MADE)
+    return {
+        "data": data,
+        "row": row,
+        "seed": seed,
+        "size": "small",
+        "stages": stages,
+        "encoder_parameters": 1_400_000,
+        **MADE,
+    }
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    return Ladder.read()
+
+
+@pytest.fixture
+def report(ladder):
+    methods = {"components": GEOMETRY, "plane_components": GEOMETRY}
+    offsets = {"offset_r2": 0.5, "offset_cosine": 0.75, "methods": methods}
+    return Report(
+        ladder,
+        [
+            result("dos", 1, 22.0, 0.3),
+            result("dos", 0, 18.0, 0.3),
+            result("pointins-spatial", 0, 30.0, 0.5, **offsets),
+            result("pointins-spatial", 1, 34.0, 0.5, **offsets),
+            result("odr-only", 0, 10.0, 0.1),
+            result("scratch", 0, 5.0, 0.0),
+        ],
+    )
+
+
+def lines(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def test_rows_are_mean_and_sample_deviation_in_the_ladders_order(report):
+    table = report.probes("mosd", "ladder").splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == [
+        "from scratch",
+        "DOS",
+        "PointINS, *spatial* preset",
+    ]
+    # 18 and 22: mean 20, deviation sqrt(8) = 2.83; AP50 is twice that
+    cells = [cell.strip() for cell in table[3].split("|")[2:-1]]
+    assert cells == [
+        "20.0 ± 2.8",
+        "40.0 ± 5.7",
+        "-",
+        "80.5 ± 0.7",
+        "0.30 ± 0.00",
+        "-",
+        "-",
+        "1.5 ± 0.0",
+        "2",
+    ]
+    (scratch,) = lines("\n".join(table), "| from scratch")
+    assert "| 5.0 | 10.0 | - | 80.0 | 0.00 | - | - | 1.0 | 1 |" in scratch
+
+
+def test_ablations_stand_beside_the_baseline_and_the_whole(report):
+    table = report.probes("mosd", "ablations").splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == [
+        "DOS",
+        "PointINS, *spatial* preset",
+        "+ ODR only",
+    ]
+
+
+def test_label_free_scores_stand_beside_geometry(report):
+    table = report.label_free("mosd", "ladder")
+    assert len(lines(table, "| DOS")) == 0  # it has no offsets
+    assert "| 0.50 ± 0.00 | 0.75 ± 0.00 | 30.0 ± 0.0 |" in table
+    assert "| *components, planes removed* |  |  | 30.0 | 50.0 | 70.0 |" in table
+
+
+def test_difference_is_noise_inside_two_standard_errors():
+    # deviations sqrt(2) and sqrt(2), two seeds each: error sqrt(2/2 + 2/2) = 1.41
+    assert difference([11.0, 13.0], [8.0, 10.0]) == "+3.0 (± 2.8)"
+    assert difference([9.0, 11.0], [8.0, 10.0]) == "+1.0 (± 2.8, noise)"
+    assert difference([11.0], [8.0, 10.0]) == "+2.0 (one seed)"
+    assert difference([float("nan")], [8.0, 10.0]) == "-"
+
+
+def test_differences_to_dos(report):
+    table = report.against_baseline("mosd", "ladder")
+    (line,) = lines(table, "| PointINS")
+    # 32 less 20, both with deviation sqrt(8) over two seeds: 2 * sqrt(4 + 4) = 5.7
+    assert "+12.0 (± 5.7)" in line
+    assert "+0.0 (± 1.4, noise)" in line
+    assert "+0.20 (± 0.00)" in line
+    assert not lines(table, "| DOS")
+
+
+def test_column_without_value_is_nan():
+    column = Column("", ("a", "b"))
+    assert column.value({"a": {"b": 2}}) == 2
+    for empty in ({}, {"a": None}, {"a": {"b": None}}, {"a": 3}):
+        assert column.value(empty) != column.value(empty)
+
+
+def test_seeds_of_different_settings_are_told(ladder):
+    mixed = [result("dos", 0, 1.0, 0.1), result("dos", 1, 1.0, 0.1, settings="other")]
+    told = Report(ladder, mixed).mixed()
+    assert sorted(told) == [
+        f"dos on mosd ({stage})" for stage in ("instances", "pretraining", "semantics")
+    ]
+    assert not Report(ladder, mixed[:1]).mixed()
+
+
+def test_page_says_what_the_numbers_were_made_by(report, tmp_path):
+    text = study_page(report, tmp_path / "study", "A finding.")
+    for part in (
+        "A finding.",
+        "Some CPU, 2 cores, 1 thread(s) a run, no GPU",
+        "abc123",
+        "2026-01-02",
+        "Runs: 6",
+        "Steps: pre-training 100, the probe of instances 100, of classes 100.",
+        "1.40 M parameters",
+        "### Main ladder",
+        "### Ablations",
+    ):
+        assert part in text
+    assert "streets" not in text.lower().replace("--data", "")
+
+
+def test_figures_that_are_there_are_shown(report, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "study"
+    assert draw_curves(report, "mosd", folder / "figures" / "mosd-curves.png")
+    assert not draw_curves(report, "rooms", folder / "figures" / "rooms-curves.png")
+    (folder / "figures" / "mosd-dos.png").write_bytes(b"")
+    text = study_page(report, folder)
+    assert "![curves](study/figures/mosd-curves.png)" in text
+    assert "![DOS](study/figures/mosd-dos.png)" in text
+
+
+def test_readme_table_has_three_columns_a_data_set(report):
+    table = readme_table(report).splitlines()
+    assert table[0] == "| linear probes | mosd: AP | mIoU | ridge R² |"
+    assert len(table) == 2 + 3
+
+
+def test_panoptic_data_are_scored_by_pq(ladder):
+    one = result("dos", 0, 1.0, 0.1, data="streets")
+    one["stages"]["instances"]["scores"] = {"pq": 40.0, "rq": 50.0, "sq": 80.0}
+    table = Report(ladder, [one]).probes("streets", "ladder")
+    assert "linear PQ | RQ | SQ" in table
+    assert "| 40.0 | 50.0 | 80.0 |" in table
+
+
+def test_only_what_stands_between_the_markers_is_replaced():
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert put_between(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert put_between(put_between(page, "new"), "old") == page
+    assert put_between("no markers", "new") is None
+    assert put_between(f"{BEGIN} only", "new") is None
+
+
+def test_results_that_cannot_be_read_or_of_another_size_are_left_out(tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "a.json").write_text(json.dumps(result("dos", 0, 1.0, 0.1)))
+    (runs / "b.json").write_text("{")
+    other = {**result("dos", 1, 1.0, 0.1), "size": "quick"}
+    (runs / "c.json").write_text(json.dumps(other))
+    assert [r["seed"] for r in load_results(tmp_path, "small")] == [0]

@@ -1,0 +1,170 @@
+"""One unit of the study: its stages, its result, and going on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_training import FakeTraining
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.study import runs, unit
+from pointins_plugin.study.ladder import PRETRAINING, STAGES, Ladder, Unit
+from pointins_plugin.study.unit import (
+    digest,
+    forget,
+    result_path,
+    run_unit,
+    status,
+    unit_folder,
+)
+
+RIDGE = {"r2": 0.5, "cosine": 0.75, "penalty": 0.1}
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    return Ladder.read()
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    training = FakeTraining()
+    monkeypatch.setattr(runs, "_train", training)
+    monkeypatch.setattr(unit, "probe_offsets", lambda step, scenes: dict(RIDGE))
+
+    def draw(step, scene, title, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(title)
+
+    monkeypatch.setattr(unit, "draw_probe", draw)
+    return training
+
+
+@pytest.fixture
+def run(ladder, fake, tmp_path):
+    """Run a row on mOSD; the folders are `out` and `study` of tmp_path."""
+
+    def start(row, skip=(), size="quick"):
+        each = Unit("mosd", ladder.rows[row], 0)
+        folders = (tmp_path / "out", tmp_path / "study")
+        return run_unit(ladder, each, size, *folders, skip, say=lambda text: None)
+
+    return start
+
+
+def state(ladder, row, tmp_path, skip=(), size="quick"):
+    each = Unit("mosd", ladder.rows[row], 0)
+    return status(ladder, each, size, tmp_path / "study", skip)
+
+
+def test_a_row_of_the_ladder_goes_through_all_stages(run, fake, ladder, tmp_path):
+    assert state(ladder, "dos", tmp_path) == "to do"
+    result = run("dos")
+    assert fake.started == [f"dos/{stage}" for stage in STAGES]
+    assert state(ladder, "dos", tmp_path) == "done"
+    path = result_path(tmp_path / "study", Unit("mosd", ladder.rows["dos"], 0), "quick")
+    assert json.loads(path.read_text()) == result
+    assert result["stages"].keys() == {*STAGES, "ridge"}
+    assert result["encoder_parameters"] == 12
+    assert result["stages"]["instances"]["scores"]["ap50"] == 40.0
+    assert result["stages"]["ridge"]["scores"] == {"r2": 0.5, "cosine": 0.75}
+    semantics = result["stages"]["semantics"]
+    assert semantics["curves"] == {"shift_r2": [[50, 0.25]], "miou": [[1, 70], [2, 80]]}
+    assert semantics["steps"] == 100
+    assert semantics["seconds"] >= 0
+    assert {"date", "commit", "machine"} <= semantics.keys()
+    assert (tmp_path / "study/figures/mosd-dos.png").read_text() == "DOS"
+
+
+def test_probes_start_from_the_checkpoint_of_their_row(run, tmp_path):
+    run("dos", skip=("semantics", "finetuning10", "finetuning100"))
+    import torch
+
+    folder = tmp_path / "out/mosd/dos/seed0"
+    started = torch.load(folder / "instances/model/model_last.pth", weights_only=True)
+    weight = f"weight={folder / 'pretraining/model/model_last.pth'}"
+    assert weight in started["options"]
+
+
+def test_ablations_are_not_tuned_nor_drawn(run, fake, tmp_path):
+    run("odr-only")
+    assert [name.split("/")[1] for name in fake.started] == list(STAGES[:3])
+    assert not (tmp_path / "study/figures").exists()
+
+
+def test_from_scratch_there_is_no_pre_training(run, fake):
+    result = run("scratch")
+    assert PRETRAINING not in result["stages"]
+    assert fake.started[0] == "scratch/instances"
+    assert result["encoder_parameters"] == 12
+
+
+def test_stopped_between_stages_it_goes_on(run, fake, ladder, tmp_path):
+    fake.fail = {"dos/semantics"}
+    with pytest.raises(UserError, match="out of luck"):
+        run("dos")
+    assert state(ladder, "dos", tmp_path) == "to do"
+    fake.fail, fake.started = set(), []
+    run("dos")
+    assert fake.started == [f"dos/{stage}" for stage in STAGES[2:]]
+
+
+def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
+    few = ("finetuning10", "finetuning100")
+    run("dos", skip=few)
+    assert state(ladder, "dos", tmp_path, skip=few) == "done"
+    assert state(ladder, "dos", tmp_path) == "to do"
+    fake.started = []
+    result = run("dos")
+    assert fake.started == [f"dos/{stage}" for stage in few]
+    assert result["stages"].keys() == {*STAGES, "ridge"}
+    # a run with less does not take away what is there
+    assert run("dos", skip=few)["stages"].keys() == {*STAGES, "ridge"}
+
+
+def test_a_changed_config_is_noticed_and_repeated_on_wish(run, ladder, tmp_path):
+    run("dos")
+    values = json.loads(json.dumps(ladder.values))
+    values["sizes"]["quick"]["pretraining"]["mosd"]["batch_size"] = 4
+    other = Ladder(ladder.rows, values)
+    assert state(other, "dos", tmp_path) == "changed"
+    each = Unit("mosd", ladder.rows["dos"], 0)
+    folders = (tmp_path / "out", tmp_path / "study")
+    with pytest.raises(UserError, match="other settings"):
+        run_unit(other, each, "quick", *folders, say=lambda text: None)
+    forget(each, "quick", *folders)
+    assert not unit_folder(each, tmp_path / "out").exists()
+    assert state(other, "dos", tmp_path) == "to do"
+    run_unit(other, each, "quick", *folders, say=lambda text: None)
+    assert state(other, "dos", tmp_path) == "done"
+
+
+def test_sizes_do_not_mix(run, ladder, tmp_path):
+    values = {**ladder.values, "sizes": {**ladder.values["sizes"]}}
+    values["sizes"]["large"] = values["sizes"]["small"]
+    run("dos")
+    other = Ladder(ladder.rows, values)
+    assert state(other, "dos", tmp_path, size="large") == "to do"
+
+
+def test_a_damaged_result_is_made_anew(run, ladder, tmp_path):
+    run("dos")
+    path = result_path(tmp_path / "study", Unit("mosd", ladder.rows["dos"], 0), "quick")
+    path.write_text("{")
+    assert state(ladder, "dos", tmp_path) == "to do"
+    run("dos")
+    assert state(ladder, "dos", tmp_path) == "done"
+
+
+def test_digest_knows_settings_and_no_place_or_seed(ladder):
+    one, two = (
+        ladder.config(Unit("mosd", ladder.rows["dos"], seed), "instances", "quick")
+        for seed in (0, 1)
+    )
+    two.data.train.data_root = two.data.val.data_root = "/some/where/else"
+    assert digest(one) == digest(two)
+    two.optimizer.lr = 0.5
+    assert digest(one) != digest(two)
