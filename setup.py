@@ -37,8 +37,13 @@ TEST = [
     "ruff==0.17.5",  # pinned: another version formats differently
 ]
 
+# The peers of benchmarks/, besides Pointcept.
 BENCH = [
     *DEMO,
+    "faiss-cpu",  # k-means
+    "fast-pytorch-kmeans",
+    "psutil",  # which fast-pytorch-kmeans imports without saying so
+    "torch-cluster",  # nearest points; from source: --no-build-isolation, minutes
 ]
 
 # The native parts that a CUDA 12 machine can use; without them plain PyTorch runs.

@@ -77,12 +77,12 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.device, self.dtype = device, amp and getattr(torch, amp)
 
-    def __call__(self, batch: dict, seed: int) -> float:
-        """Return the seconds of a step."""
+    def __call__(self, batch: dict, seed: int) -> tuple[float, float]:
+        """Return the seconds of a step, of the clock and of the processor."""
         torch.manual_seed(seed)
         if self.device != "cpu":
             torch.cuda.synchronize()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
             loss = self.model(copy.copy(batch))["loss"]
         self.optimizer.zero_grad()
@@ -90,7 +90,7 @@ class Step:
         self.optimizer.step()
         if self.device != "cpu":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - busy
 
 
 def measure(name: str, rounds: int, device: str, amp: str | None, max_size) -> dict:
@@ -103,13 +103,16 @@ def measure(name: str, rounds: int, device: str, amp: str | None, max_size) -> d
         "dos": Step(cfg, None, device, amp),
     }
     times: dict[str, list[float]] = {key: [] for key in steps}
+    busy: dict[str, list[float]] = {key: [] for key in steps}
     for index in range(rounds + 1):
         for key, step in steps.items():
-            seconds = step(data[index % len(data)], index)
+            seconds, processor = step(data[index % len(data)], index)
             if index:
                 times[key].append(seconds)
+                busy[key].append(processor)
     # Of pairs of neighbours in time: what else the machine does meets both.
     pairs = [a / b for a, b in zip(times["branch"], times["dos"], strict=True)]
+    work = [a / b for a, b in zip(busy["branch"], busy["dos"], strict=True)]
     return {
         "network": name,
         "points": round(statistics.mean(len(batch["global_coord"]) for batch in data)),
@@ -120,6 +123,8 @@ def measure(name: str, rounds: int, device: str, amp: str | None, max_size) -> d
         "ratio": statistics.median(pairs),
         "ratio_min": min(pairs),
         "ratio_max": max(pairs),
+        # Others on the machine delay a step but add nothing to its processor time.
+        "ratio_cpu_time": statistics.median(work),
     }
 
 

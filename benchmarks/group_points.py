@@ -3,7 +3,8 @@
     python benchmarks/group_points.py [--points 20000 100000] [--json FILE]
 
 50 instances whose centres scatter by 2 cm, radius 4 cm. All partitions are compared.
-The neighbours of 1,000,000 points do not fit into memory: there only ours is timed.
+Neighbours grow with the square of the points: of 1,000,000 they do not fit into memory,
+and only ours is timed.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def ball_query(points: np.ndarray, radius: float) -> np.ndarray:
 
 
 PEERS = {
-    # name: (function, most points that its pairs leave memory for)
+    # name: (function, most points that it has the memory, or the patience, for)
     "KD-tree pairs + components": (pairs_and_components, 100_000),
     "scikit-learn DBSCAN": (dbscan, 100_000),
     "ball query + breadth first": (ball_query, 20_000),
@@ -98,7 +99,7 @@ def main() -> None:
         expected = functions["group_points"]()
         for name, (peer, most) in PEERS.items():
             if num > most:
-                rows.append(absent(WHAT, name, size, "does not fit into memory"))
+                rows.append(absent(WHAT, name, size, "not run: quadratic"))
                 continue
             found = peer(points, args.radius)
             if found is None:

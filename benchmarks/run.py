@@ -5,7 +5,8 @@
 
 Each claim has a file of its own here and runs in a process of its own, in which ours
 and its peers take turns. ``--quick`` takes fewer rounds and smaller problems.
-``--readme`` writes the table into README.md. Peers: ``pip install -e .[bench]``, and
+``--readme`` writes the table into README.md; of an existing ``--json`` the rows of
+claims that are not run again are kept. Peers: ``pip install -e .[bench]``, and
 Pointcept where ``POINTCEPT_ROOT`` names a checkout; those that are not there are said.
 """
 
@@ -60,9 +61,11 @@ def run(name: str, words: tuple[str, ...], threads: int) -> list[dict[str, Any]]
         if done.returncode:
             print(done.stderr, file=sys.stderr)
             lines = done.stderr.strip().splitlines() or ["no message"]
-            return [absent(name, "", "", f"failed: {lines[-1]}")]
+            rows = [absent(name, "", "", f"failed: {lines[-1]}")]
+            return [{"claim": name, **row} for row in rows]
         rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    return [_step(row) if name == "branch_step" else row for row in rows]
+    rows = [_step(row) if name == "branch_step" else row for row in rows]
+    return [{"claim": name, **row} for row in rows]
 
 
 def _step(row: dict[str, Any]) -> dict[str, Any]:
@@ -145,19 +148,20 @@ def main() -> int:
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    where = {**machine(), "pointcept": bool(os.environ.get("POINTCEPT_ROOT"))}
     rows = []
+    if args.json and os.path.exists(args.json):
+        known = json.loads(Path(args.json).read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in known if row["claim"] not in args.only]
     for name in args.only:
         rows += run(name, CLAIMS[name][args.quick], args.threads)
         if name == "branch_step" and torch.cuda.is_available():
-            rows += run(
-                name,
-                ("--networks", "half", "--device", "cuda", "--amp", "bfloat16"),
-                args.threads,
-            )
-    where = {**machine(), "pointcept": bool(os.environ.get("POINTCEPT_ROOT"))}
+            words = ("--networks", "half", "--device", "cuda", "--amp", "bfloat16")
+            rows += run(name, words, args.threads)
+        rows.sort(key=lambda row: list(CLAIMS).index(row["claim"]))
+        if args.json:  # after every claim: a run that is stopped keeps what it has
+            write_json({"machine": where, "rows": rows}, args.json)
     print(as_table(rows), describe(where), sep="\n\n")
-    if args.json:
-        write_json({"machine": where, "rows": rows}, args.json)
     if args.readme:
         path = HERE / "README.md"
         text = path.read_text(encoding="utf-8")

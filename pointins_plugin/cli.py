@@ -175,7 +175,8 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        print("pointins: interrupted; go on with -r true", file=sys.stderr)
+        hint = "; go on with -r true" if args.command == "train" else ""
+        print(f"pointins: interrupted{hint}", file=sys.stderr)
         return 130
     return 0
 

@@ -402,6 +402,8 @@ def _extras() -> Iterator[Finding]:
     found = [(name, version(name)) for name, _, _ in _EXTRAS]
     text = ", ".join(f"{name} {value}" for name, value in found if value)
     lacking = [entry for entry in _EXTRAS if version(entry[0]) is None]
+    if version("laspy") and not (version("lazrs") or version("laszip")):
+        lacking.append(("lazrs", "laz", ".laz clouds"))  # laspy alone unpacks nothing
     if not lacking:
         yield Finding("extras", OK, text)
         return

@@ -67,13 +67,15 @@ class Recipe:
     def of_config(cls, cfg: Any) -> "Recipe":
         """Read a run's config: its validation pipeline, or else that of training.
 
+        Of several data sets it is the first's, of pairs that of their first half.
+
         Raises:
             UserError: neither samples a grid and collects features.
         """
         data = cfg["data"] if "data" in cfg else {}
         for split in ("val", "train"):
-            source = data.get(split) or {}
-            steps = source.get("transform") or ()
+            source = _first_source(data.get(split) or {})
+            steps = source.get("transform") or source.get("view1_transform") or ()
             features = _features(steps)
             grid = next((s for s in steps if s["type"] == "GridSample"), None)
             if features is None or grid is None:
@@ -98,6 +100,12 @@ class Recipe:
         """Take back what ``vars`` of a recipe became in JSON."""
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**lists)
+
+
+def _first_source(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    while source.get("datasets"):
+        source = source["datasets"][0]
+    return source
 
 
 def _features(steps: Iterable[Mapping[str, Any]]) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
 """The command line: one line and exit code 2 for what a user can put right."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,59 @@ def test_version_and_help(capsys):
     assert main([]) == 0
     listing = capsys.readouterr().out
     assert all(name in listing for name in COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], []])
+def test_version_and_help_wait_for_nothing(tmp_path, words):
+    for package in ("torch", "numpy", "scipy", "addict"):
+        (tmp_path / f"{package}.py").write_text("raise SystemExit('imported')")
+    script = tmp_path / "pointins"  # as pip writes it
+    script.write_text(
+        "import sys\nfrom pointins_plugin.cli import main\nsys.exit(main())\n"
+    )
+    for start in ([str(script)], ["-m", "pointins_plugin.cli"]):
+        done = subprocess.run(
+            [sys.executable, *start, *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "pointins" in done.stdout
+
+
+def test_other_programs_always_register(tmp_path):
+    # a program whose own argument is --help or doctor is not the command
+    script = tmp_path / "other.py"
+    script.write_text("import pointins_plugin\nprint(pointins_plugin.load.__name__)\n")
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.stdout == "load\n"
+
+
+def documented():
+    """Return the commands of docs/commands.md, each with the options it is given."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    calls = re.findall(r"^    (?:\$ )?pointins (.+)", text.replace("\\\n", ""), re.M)
+    return [
+        (call.split()[0], set(re.findall(r" (--?[a-z][\w-]*)", call))) for call in calls
+    ]
+
+
+def test_every_command_is_documented_with_options_that_exist(capsys):
+    assert {name for name, _ in documented()} == set(COMMANDS)
+    for name, options in documented():
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0
+        known = set(re.findall(r"--?[a-z][\w-]*", capsys.readouterr().out))
+        assert options <= known, name
 
 
 def test_unknown_command_suggests(capsys):

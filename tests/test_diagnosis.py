@@ -1,7 +1,6 @@
 """What the doctor says of machines that lack one thing or another."""
 
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,13 @@ def test_one_of_each_and_all_on_one_screen(tmp_path):
     wanted = {"pointins", "Python", "torch", "GPU", "host", "Pointcept", "spconv"}
     wanted |= {"flash-attn", "for Pointcept", "packages", "extras", "data"}
     wanted |= {"memory", "disk", "threads"}
+    silent = {"flash-attn", "data"}  # nothing to do about it
     assert wanted <= set(names)
     for finding in findings:
         assert finding.state in (OK, BAD, NONE)
         assert finding.found
         assert "\n" not in finding.found + finding.advice
-        assert finding.advice or finding.state == OK or finding.name == "data"
+        assert finding.advice or finding.state == OK or finding.name in silent
 
 
 def test_no_look_ends_the_examination(monkeypatch):
@@ -69,19 +69,14 @@ def test_no_look_ends_the_examination(monkeypatch):
     assert "second" not in found.found
 
 
-@pytest.mark.parametrize("broken", [None, types.ModuleType("torch")])
-def test_without_torch(monkeypatch, broken):
-    # None in sys.modules: the import fails
-    monkeypatch.setattr(diagnosis, "_torch_module", lambda: None)
-    monkeypatch.setitem(sys.modules, "torch", broken)
+def test_without_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # its import fails
     findings = {finding.name: finding for finding in examine()}
     assert findings["torch"].state == BAD
     assert findings["host"].state == BAD
-    assert "GPU" not in findings
     assert findings["packages"].state == OK
-    assert not any("could not be examined" in f.found for f in findings.values()) or (
-        broken is not None
-    )
+    assert "GPU" not in findings
+    assert not any("could not be examined" in f.found for f in findings.values())
 
 
 def test_pointcept_that_is_none(monkeypatch, tmp_path):
@@ -188,6 +183,11 @@ def test_packages(versions):
     assert look("packages").state == BAD
     assert look("packages").advice == "pip install addict"
     assert 'pip install "pointins[demo,export,laz]"' in look("extras").advice
+    full = dict(matplotlib="3.6", scikit_learn="1.3", safetensors="0.4", laspy="2.4")
+    versions(**full)
+    assert ".laz clouds (lazrs)" in look("extras").advice
+    versions(**full, lazrs="0.5")
+    assert look("extras").state == OK
     versions(torch="2.4.0+cpu", torchvision="0.19.0")
     assert "breaks at import" in look("torchvision").advice
     versions(torch_geometric="2.8.1")

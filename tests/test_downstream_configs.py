@@ -129,3 +129,27 @@ def test_the_paper_scale_encoder_is_that_of_pre_training():
     shared = {k: v for k, v in pretrain.items() if k not in ("traceable", "mask_token")}
     assert {**probe.backbone, **shared} == probe.backbone
     assert probe.backbone_out_channels == sum(pretrain.enc_channels)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("data", ["scannet", "s3dis", "rooms", "mosd"])
+def test_sparse_probes_are_twins_with_the_backbone_of_pre_training(data, task):
+    lin, sparse, ft, scratch = (
+        read(f"{data}-{task}-{probe}")
+        for probe in ("lin", "lin-spunet", "ft-spunet", "scratch-spunet")
+    )
+    pretrain = read(f"{data}-pretrain-spunet").model
+    assert sparse.model.backbone == pretrain.backbone
+    channels = sparse.model.pop("backbone_out_channels")
+    assert channels == pretrain.head_in_channels == pretrain.backbone.channels[-1]
+    lin.model.pop("backbone_out_channels")
+    assert lin.model.pop("backbone").type == "PT-v3m2"
+    sparse.model.pop("backbone")
+    assert sparse.model == lin.model
+    for key in ("data", "hooks", "optimizer", "scheduler", "epoch", "mix_prob"):
+        assert sparse[key] == lin[key]
+    assert sparse.model.freeze_backbone is True
+    assert ft.model.freeze_backbone is False
+    assert scratch.model == ft.model
+    assert scratch.hooks[0].type == "CheckpointLoader"
+    assert ft.hooks == sparse.hooks

@@ -164,7 +164,8 @@ def test_ground_is_left_out_where_offsets_become_instances(data):
     grouping = Grouping(radius=0.1, bandwidth=0.3, ground=ground)
     step = np.arange(-10, 10, 0.2)
     road = np.stack([*np.meshgrid(step, step), np.zeros((100, 100))], -1)
-    wall = np.array([[1.0, 1.0, z] for z in np.arange(0.5, 3, 0.2)])
+    wall = np.stack([*np.meshgrid(step, np.linspace(0.5, 3, 50)), np.ones((50, 100))])
+    wall = wall[[0, 2, 1]].reshape(3, -1).T  # a plane, upright
     coord = np.concatenate([road.reshape(-1, 3), wall]).astype(np.float32)
     found = grouping.plane(coord)
     assert found[: -len(wall)].all()
@@ -186,6 +187,17 @@ def test_streets_are_seen_from_the_sensor_in_pre_training_and_probes():
                     assert step["even_range"] == 5.0
                 if step["type"] == "RandomRotate":
                     assert step["center"] == [0, 0, 0]
+
+
+def test_twins_of_streets_differ_in_targets_only():
+    ours, paper = (read(f"streets-pretrain{suffix}") for suffix in ("", "-paper"))
+    for part in ("odr", "scr"):
+        one, other = (cfg.model.offset_branch.pop(part) for cfg in (ours, paper))
+        assert one != other
+        assert one.keys() == other.keys()
+    assert ours.model == paper.model
+    assert ours.data == paper.data
+    assert ours.hooks == paper.hooks
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tiny_run import shrink
 from toy_encoder import CONFIG, boxes, write_run
 
 import pointins_plugin
 from pointins_plugin.errors import UserError
 from pointins_plugin.exported import write_export
+from pointins_plugin.host import Config, build_model
 from pointins_plugin.models.tokens import backbone_tokens
+from pointins_plugin.paths import find_config
 from pointins_plugin.pretrained import load, read_pretrained
 
 
@@ -147,6 +150,40 @@ def test_custom_keywords_reach_the_backbone(run):
         }
 
     assert (sizes(own), sizes(encoder)) == ({64}, {32})
+
+
+def test_the_teacher_has_its_own_options(run, tmp_path):
+    custom = "up_cast_level=2, teacher_custom=dict(enc_patch_size=(32, 32, 32)),"
+    config = CONFIG.replace("up_cast_level=2,", custom)
+    path = broken(run, tmp_path, lambda _: config)
+    for branch, size in (("student", 64), ("teacher", 32)):
+        patches = read_pretrained(path, branch).spec["backbone"]["enc_patch_size"]
+        assert patches == [size] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("rooms-pretrain-spunet", 8),
+        ("rooms-pretrain-sonata", 32),
+        ("rooms-pretrain-supervised-offset", 32),
+        ("rooms-pretrain-pointcontrast-nce", 32),
+        ("rooms-insseg-lin", 32),
+        ("rooms-semseg-ft", 8),
+        ("indoor-pretrain", 24),
+        ("streets-panoptic-lin", 32),
+    ],
+)
+def test_checkpoints_of_every_kind(tmp_path, name, channels):
+    cfg = Config.fromfile(find_config(f"pointins/{name}"))
+    cfg.model = shrink(cfg.model)
+    model = build_model(cfg.model)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    cfg.dump(tmp_path / "config.py")
+    scene = {**boxes(), "strength": np.ones((3000, 1), np.float32)}
+    feature = features(tmp_path / "model.pth", scene)
+    assert feature.shape == (3000, channels)
+    assert feature.isfinite().all()
 
 
 def broken(run, tmp_path, change):

@@ -347,7 +347,7 @@ def test_whole_step_of_pointins(tmp_path, monkeypatch):
 
 def poor_ranks(folder):
     """Take steps where rank 1 has an empty view, or nothing that matches."""
-    for case in ("empty view", "no match", "one point"):
+    for case in ("empty view", "no match", "one point", "empty local view"):
         torch.manual_seed(0)
         for semantic in (DOS, SONATA):
             local = 2 * (semantic is SONATA)
@@ -408,12 +408,14 @@ def spoil(data, case):
         second = int(data["global_offset"][0])
         data["global_origin_coord"][second:] += 100
         return
-    keep = 0 if case == "empty view" else 1
-    first = int(data["global_offset"][0])
-    index = torch.cat([torch.arange(first), torch.arange(first, first + keep)])
+    kind = "local" if "local" in case else "global"
+    if f"{kind}_offset" not in data:
+        return
+    keep = 1 if case == "one point" else 0
+    first = int(data[f"{kind}_offset"][0])
     for key in ("coord", "origin_coord", "feat"):
-        data[f"global_{key}"] = data[f"global_{key}"][index]
-    data["global_offset"] = torch.tensor([first, first + keep])
+        data[f"{kind}_{key}"] = data[f"{kind}_{key}"][: first + keep]
+    data[f"{kind}_offset"] = torch.tensor([first, first + keep])
 
 
 def test_poor_ranks_do_not_hang(tmp_path):

@@ -42,6 +42,16 @@ def _s3dis(root, part, num_classes):
     fake_layouts.write_s3dis(root, num_points=POINTS)
 
 
+def _scannetpp(root, part, num_classes):
+    splits = _splits(part)
+    fake_layouts.write_scannetpp(root, splits, _scenes(splits), num_points=POINTS)
+
+
+def _structured3d(root, part, num_classes):
+    splits = _splits(part)
+    fake_layouts.write_structured3d(root, splits, _scenes(splits), num_points=POINTS)
+
+
 def _scannet_pairs(root, part, num_classes):
     fake_layouts.write_scannet_pairs(root, num_points=POINTS)
 
@@ -60,6 +70,9 @@ WRITERS = {
     "ScanNetDataset": _scannet,
     "ScanNet200Dataset": _scannet,
     "S3DISDataset": _s3dis,
+    "ScanNetPPDataset": _scannetpp,
+    "HM3DDataset": _folder,
+    "Structured3DDataset": _structured3d,
     "ScanNetPairDataset": _scannet_pairs,
     "NuScenesDataset": _nuscenes,
     "NuScenesPanopticDataset": _nuscenes,

@@ -7,82 +7,106 @@ the place of the config's, those under `change` are merged into them. A config o
 starts from random weights.
 """
 
-# What is kept small in every run. One that a machine has time for can be trained
-# longer by another size.
+# `small`: a training run takes at most six minutes of two cores. `quick`: a smoke run.
+# `large`: ten times the tokens and steps and Sonata's width, for one modern GPU.
+# Probes take two scenes a step, so that there are hundreds of steps, and a higher rate:
+# at the configs' rate a short probe of instances is not at its end, and then a random
+# backbone does as well as any.
+rooms_of = {
+    name: {"data.train.num_scenes": train, "data.val.num_scenes": val}
+    for name, train, val in (("small", 120, 12), ("quick", 6, 2), ("large", 1200, 60))
+}
+streets_of = {
+    name: {"data.train.num_scenes": train, "data.val.num_scenes": val}
+    for name, train, val in (("small", 80, 8), ("quick", 4, 2), ("large", 800, 40))
+}
+once = {"epoch": 1, "eval_epoch": 1}
+quick_stages = dict(
+    pretraining=once, instances=once, semantics=once, tuning={**once, "batch_size": 2}
+)
+wide = dict(
+    enc_depths=(3, 3, 12, 3),
+    enc_channels=(48, 96, 192, 384),
+    enc_num_head=(3, 6, 12, 24),
+    enc_patch_size=(1024, 1024, 1024, 1024),
+    mlp_ratio=4,
+)
+large = {"enable_amp": True, "amp_dtype": "bfloat16", "model.backbone": wide}
+large_stages = dict(
+    pretraining={**large, "batch_size": 10, "epoch": 40, "eval_epoch": 10},
+    instances={
+        **large,
+        "model.backbone_out_channels": 720,
+        "batch_size": 10,
+        "epoch": 40,
+        "eval_epoch": 4,
+    },
+    semantics={
+        **large,
+        "model.backbone_out_channels": 720,
+        "batch_size": 10,
+        "epoch": 20,
+        "eval_epoch": 2,
+    },
+    tuning={**large, "batch_size": 10, "epoch": 20, "eval_epoch": 2},
+)
 sizes = dict(
     small=dict(
-        pretraining=dict(
-            mosd={"batch_size": 1, "epoch": 10, "eval_epoch": 2},
-            rooms={
-                "epoch": 4,
+        mosd=dict(
+            shared={},
+            pretraining={"batch_size": 1, "epoch": 10, "eval_epoch": 2},
+            instances={
+                "batch_size": 2,
+                "epoch": 20,
                 "eval_epoch": 2,
-                "data.train.num_scenes": 120,
-                "data.val.num_scenes": 12,
+                "scheduler.max_lr": [0.006, 0.0006],
             },
-            streets={
-                "epoch": 6,
-                "eval_epoch": 2,
-                "data.train.num_scenes": 80,
-                "data.val.num_scenes": 8,
-            },
+            semantics={"batch_size": 2, "epoch": 6, "eval_epoch": 2},
+            tuning={"batch_size": 2, "epoch": 10, "eval_epoch": 1},
         ),
-        probing=dict(
-            mosd={"epoch": 10, "eval_epoch": 2},
-            rooms={
-                "epoch": 4,
+        rooms=dict(
+            shared=rooms_of["small"],
+            pretraining={"epoch": 4, "eval_epoch": 2},
+            instances={
+                "batch_size": 2,
+                "epoch": 8,
                 "eval_epoch": 2,
-                "data.train.num_scenes": 120,
-                "data.val.num_scenes": 12,
+                "scheduler.max_lr": [0.006, 0.0006],
             },
-            streets={
-                "epoch": 6,
-                "eval_epoch": 2,
-                "data.train.num_scenes": 80,
-                "data.val.num_scenes": 8,
-            },
+            semantics={"batch_size": 2, "epoch": 4, "eval_epoch": 2},
+            tuning={"batch_size": 2, "epoch": 4, "eval_epoch": 1},
         ),
-        probe_scenes=24,
+        streets=dict(
+            shared=streets_of["small"],
+            pretraining={"epoch": 6, "eval_epoch": 2},
+            instances={"batch_size": 2, "epoch": 6, "eval_epoch": 2},
+            semantics={"batch_size": 2, "epoch": 4, "eval_epoch": 2},
+            tuning={"batch_size": 2, "epoch": 4, "eval_epoch": 1},
+        ),
+        probe_scenes=40,
     ),
     quick=dict(
-        pretraining=dict(
-            mosd={"batch_size": 2, "epoch": 1, "eval_epoch": 1},
-            rooms={
-                "epoch": 1,
-                "eval_epoch": 1,
-                "data.train.num_scenes": 6,
-                "data.val.num_scenes": 2,
-            },
-            streets={
-                "epoch": 1,
-                "eval_epoch": 1,
-                "data.train.num_scenes": 6,
-                "data.val.num_scenes": 2,
-            },
-        ),
-        probing=dict(
-            mosd={"epoch": 1, "eval_epoch": 1},
-            rooms={
-                "epoch": 1,
-                "eval_epoch": 1,
-                "data.train.num_scenes": 8,
-                "data.val.num_scenes": 2,
-            },
-            streets={
-                "epoch": 1,
-                "eval_epoch": 1,
-                "data.train.num_scenes": 6,
-                "data.val.num_scenes": 2,
-            },
-        ),
+        mosd=dict(shared={}, **quick_stages),
+        rooms=dict(shared=rooms_of["quick"], **quick_stages),
+        streets=dict(shared=streets_of["quick"], **quick_stages),
         probe_scenes=4,
     ),
+    large=dict(
+        mosd=dict(
+            shared={"data.train.loop": 20},
+            **large_stages,
+        ),
+        rooms=dict(shared=rooms_of["large"], **large_stages),
+        streets=dict(shared=streets_of["large"], **large_stages),
+        probe_scenes=200,
+    ),
 )
+del rooms_of, streets_of, once, quick_stages, wide, large, large_stages
+
+# for every run of a kind
 pretraining = {"hooks.LabelFreeInstanceEvaluator.every": 0, "num_worker": 0}
-pretraining_hooks = []
-probing = {"num_worker": 0, "test": None, "batch_size": 1}
+probing = {"num_worker": 0, "test": None}
 probing_hooks = [dict(type="NormMomentum", momentum=0.1)]
-linear = {}
-tuning = {}
 
 data = dict(
     rooms=dict(title="Procedural rooms", instances="insseg", scene=0),

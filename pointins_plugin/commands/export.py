@@ -15,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-w", "--weight", required=True, help="checkpoint, its config.py beside it")
     add(
-        "-o",
-        "--out",
-        required=True,
+        "out",
+        metavar="OUT",
         help="file that ends in .safetensors, or a folder for model.safetensors and "
         "config.json",
     )
@@ -60,7 +59,7 @@ def run(words: Sequence[str] | None = None) -> None:
     branch = pretrained.spec["source"]["branch"] or "backbone"
     print(f"{branch} of {args.weight}, {head}, {count:,} parameters")
     for file in files:
-        print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
+        print(f"wrote {file} ({file.stat().st_size / 1e3:,.0f} kB)")
 
 
 def without_offset_head(pretrained: Pretrained) -> Pretrained:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
-from pointins_plugin.study.ladder import FINETUNING, PARTS, STAGES, Ladder, Unit
+from pointins_plugin.study.ladder import (
+    FINETUNING,
+    LADDER,
+    PARTS,
+    STAGES,
+    Ladder,
+    Unit,
+)
 from pointins_plugin.study.report import (
     Report,
     draw_curves,
@@ -20,7 +27,7 @@ from pointins_plugin.study.report import (
     study_page,
 )
 from pointins_plugin.study.runs import child_environment, last_line, write_text
-from pointins_plugin.study.unit import forget, run_unit, status, unit_folder
+from pointins_plugin.study.unit import forget, mark, run_unit, status, unit_folder
 
 QUICK = "quick"
 _LOG = "unit.log"
@@ -31,11 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", nargs="+", metavar="NAME", help="rooms, mosd, streets (default: all)")
     add("--rows", nargs="+", metavar="NAME", help="default: all; see --dry-run")
-    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the rows")
+    add("--parts", nargs="+", choices=PARTS, help="of the rows (default: both)")
     add("--seeds", nargs="+", type=int, help="default: the study's")
     add("--skip", nargs="+", choices=STAGES, default=[], help="stages to leave out")
     add("--no-finetuning", action="store_true", help="leave out fine-tuning")
-    add("--quick", action="store_true", help="a smoke run, in folders of its own")
+    add(
+        "--quick",
+        action="store_true",
+        help="a smoke run, in folders of its own: the ladder with one seed, tiny",
+    )
     add("--size", default="small", help="of configs/study/ladder.py (default: small)")
     add("--jobs", type=int, help="runs at a time (default: a GPU or a core each)")
     add("--out", help="folder of the runs (default: exp/study)")
@@ -67,9 +78,14 @@ def run(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.quick:
         args.size = QUICK
-    place = Path("exp/study-quick" if args.size == QUICK else "exp/study")
+    place = Path(f"exp/study{mark(args.size)}")
     args.out = Path(args.out or place)
-    args.results = Path(args.results or (place if args.quick else "docs/study"))
+    smoke = args.size == QUICK
+    args.results = Path(args.results or (place / "results" if smoke else "docs/study"))
+    if smoke:
+        args.parts = args.parts or ([*PARTS] if args.rows else [LADDER])
+        args.seeds = args.seeds or [0]
+    args.parts = args.parts or PARTS
     if args.no_finetuning:
         args.skip = [*args.skip, *FINETUNING]
     args.skip = tuple(dict.fromkeys(args.skip))
@@ -214,7 +230,7 @@ def _start(
 def write_page(ladder: Ladder, results: Path, size: str) -> str:
     """Write the study's page beside its results, and its table into the README.
 
-    The README is left alone where it has no markers, and in smoke runs.
+    The README is left alone where it has no markers, and by other sizes than small.
 
     Returns:
         The README's table, and where the page is.
@@ -222,16 +238,16 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
     found = load_results(results, size)
     if not found:
         return f"there are no results in {results / 'runs'} yet"
-    report = Report(ladder, found)
+    report = Report(ladder, found, size)
     for data in ladder.values["data"]:
-        draw_curves(report, data, results / "figures" / f"{data}-curves.png")
+        draw_curves(report, data, results)
     notes = results / "notes.md"
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
-    page = results.with_name(f"{results.name}.md")
+    page = results.with_name(f"{results.name}{mark(size)}.md")
     write_text(page, study_page(report, results, text))
     short = readme_table(report)
     readme = results.parent.parent / "README.md"
-    if size != QUICK and readme.is_file():
+    if size == "small" and readme.is_file():
         replaced = put_between(readme.read_text(encoding="utf-8"), short)
         if replaced is not None:
             write_text(readme, replaced)

@@ -96,6 +96,42 @@ def write_s3dis(
     return Path(root)
 
 
+def write_scannetpp(
+    root: str | Path,
+    splits: Sequence[str] = SPLITS,
+    chunks: int = 2,
+    num_points: int = 2000,
+    seed: int = 0,
+) -> Path:
+    """Write ScanNet++ as Pointcept preprocesses it, with three labels a point."""
+    rng = np.random.default_rng(seed)
+    for split in splits:
+        for index in range(chunks):
+            room = _room(rng, num_points, 100)
+            for key in ("segment", "instance"):
+                none = np.full((num_points, 2), -1, np.int16)
+                room[key] = np.column_stack([room[key], none])
+            _write_scene(Path(root) / split / f"chunk_{index}", room)
+    return Path(root)
+
+
+def write_structured3d(
+    root: str | Path,
+    splits: Sequence[str] = SPLITS,
+    scenes: int = 2,
+    num_points: int = 2000,
+    seed: int = 0,
+) -> Path:
+    """Write Structured3D: ``root/train/scene_00000/room_0/{coord,...}.npy``."""
+    rng = np.random.default_rng(seed)
+    for split in splits:
+        for index in range(scenes):
+            room = _room(rng, num_points, 25)
+            folder = Path(root) / split / f"scene_{index:05d}" / f"room_{index}"
+            _write_scene(folder, room)
+    return Path(root)
+
+
 def write_scannet_pairs(
     root: str | Path, scenes: int = 2, num_points: int = 2000, seed: int = 0
 ) -> Path:

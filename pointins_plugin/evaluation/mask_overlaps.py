@@ -167,7 +167,7 @@ def count_overlaps(
             raise _width_error(name, masks.shape[1], num_points)
         batches = _rows(_canonical(masks))
     elif isinstance(masks, list | tuple) and not _is_dense(masks, num_points):
-        parts = (np.asarray(points).reshape(-1) for points in masks)
+        parts = (_indices(points, num_points, name) for points in masks)
         batches = _checked(_joined(parts), num_points, name)
     else:
         masks = _dense(masks, num_points, name)
@@ -217,16 +217,26 @@ def _one(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([part for part in parts if len(part)]), ends
 
 
+def _indices(points, num_points: int, name: str) -> np.ndarray:
+    """The point indices of one mask as integers."""
+    points = np.asarray(points).reshape(-1)
+    if points.dtype == bool:  # a dense mask of another length
+        raise _width_error(name, len(points), num_points)
+    return points if points.dtype.kind in "iu" else points.astype(np.int64)
+
+
 def _checked(batches, num_points: int, name: str):
     """The batches of index lists with each point of a mask named once."""
     for points, ends in batches:
-        if len(points) and not 0 <= points.min() <= points.max() < num_points:
-            raise _width_error(name, int(points.max()) + 1, num_points)
         rising = np.ones(len(points) + 1, dtype=bool)
         np.greater(points[1:], points[:-1], out=rising[1:-1])
         rising[ends] = True
         if not rising.all():
             points, ends = _one([np.unique(p) for p in np.split(points, ends[1:-1])])
+        filled = ends[:-1] < ends[1:]
+        least, most = points[ends[:-1][filled]], points[ends[1:][filled] - 1]
+        if len(least) and (least.min() < 0 or most.max() >= num_points):
+            raise _width_error(name, int(most.max()) + 1, num_points)
         yield points, ends
 
 

@@ -140,8 +140,8 @@ def ridge_probe(
         points += len(target)
     found = score.compute()
     return {
-        "r2": found["offset_r2"],
-        "cosine": found["offset_cosine"],
+        "r2": float(found["offset_r2"]),
+        "cosine": float(found["offset_cosine"]),
         "penalty": float(penalty),
         "train_points": total.count,
         "test_points": points,

@@ -9,6 +9,7 @@ from pointins_plugin.losses.odr import _check_choice
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
 from pointins_plugin.ops.components import connected_components, group_points
 from pointins_plugin.ops.kmeans import kmeans
+from pointins_plugin.ops.neighbour_components import neighbour_components
 from pointins_plugin.ops.neighbours import knn
 from pointins_plugin.ops.segments import segment_max, segment_mean
 
@@ -81,10 +82,17 @@ def spatial_components(
         agree &= segment[target] == segment[:, None]
     if keep is not None:
         agree &= keep[target] & keep[:, None]
-    source = torch.arange(len(coord), device=coord.device)[:, None].expand_as(target)
-    edges = torch.stack([source[agree], target[agree]])
-    label = connected_components(edges, len(coord))
+    label = _linked_components(target, agree)
     return label if keep is None else torch.where(keep, label, -1)
+
+
+def _linked_components(target: Tensor, linked: Tensor) -> Tensor:
+    """Return the components of links (N, k), the same on CPU and GPU."""
+    if linked.is_cuda:
+        return neighbour_components(target, linked)
+    source = torch.arange(len(target))[:, None].expand_as(target)
+    edges = torch.stack([source[linked], target[linked]])
+    return connected_components(edges, len(target))
 
 
 @torch.no_grad()
@@ -93,6 +101,7 @@ def select_components(
     coord: Tensor,
     min_size: int = 1,
     drop_huge: float | None = None,
+    num_labels: int | None = None,
 ) -> Tensor:
     """Drop components that are too small or reach too far, and renumber the rest.
 
@@ -103,6 +112,7 @@ def select_components(
         drop_huge: largest distance of a point from its component's centroid, metres;
             None keeps all. Touching objects merge into components that are too large
             to be one thing: their targets would be wrong, so there are none.
+        num_labels: a number above all labels; None asks, for which a GPU waits.
 
     Returns:
         (N,) consecutive components, -1 for points of none.
@@ -110,7 +120,7 @@ def select_components(
     if not len(label):
         return label
     slot = label + 1
-    num = int(slot.max()) + 1
+    num = _num_slots(slot, num_labels)
     good = torch.bincount(slot, minlength=num) >= min_size
     good[0] = False
     if drop_huge is not None:
@@ -121,8 +131,14 @@ def select_components(
     return renumbered[slot]
 
 
+def _num_slots(slot: Tensor, num_labels: int | None) -> int:
+    return int(slot.max()) + 1 if num_labels is None else num_labels + 1
+
+
 @torch.no_grad()
-def pseudo_targets(coord: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def pseudo_targets(
+    coord: Tensor, label: Tensor, num_labels: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the offsets to the centroids of pseudo-instances.
 
     ``O*_i = mean of the real coordinates of i's pseudo-instance - x_i``, so that
@@ -131,6 +147,7 @@ def pseudo_targets(coord: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         coord: (N, 3) metres, origin frame.
         label: (N,) pseudo-instance of every point, -1 for none.
+        num_labels: a number above all labels; None asks, for which a GPU waits.
 
     Returns:
         (N, 3) targets, zero where there is none, and (N,) bool, where there is one.
@@ -141,7 +158,7 @@ def pseudo_targets(coord: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     if not len(label):
         return torch.zeros_like(coord), has_target
     slot = label + 1
-    centroid = segment_mean(coord, slot, int(slot.max()) + 1)
+    centroid = segment_mean(coord, slot, _num_slots(slot, num_labels))
     target = torch.where(has_target[:, None], centroid[slot] - coord, 0.0)
     return target, has_target
 
@@ -272,11 +289,19 @@ class SCRLoss(nn.Module):
                 batch=batch[nodes],
             )
         drop_huge = None if self.drop_huge is None else self.drop_huge * unit
-        return select_components(label, coord, self.min_size, drop_huge)
+        # Components are consecutive: there are no more of them than tokens.
+        return select_components(
+            label, coord, self.min_size, drop_huge, num_labels=len(label)
+        )
 
     @torch.no_grad()
     def targets(
-        self, coord: Tensor, label: Tensor, shift: Tensor, plane: Tensor | None = None
+        self,
+        coord: Tensor,
+        label: Tensor,
+        shift: Tensor,
+        plane: Tensor | None = None,
+        num_labels: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return O* (N, 3) and where it is defined (N,), falling back as configured.
 
@@ -286,8 +311,9 @@ class SCRLoss(nn.Module):
             shift: (N, 3) regularised offsets O~, the fall-back ``"odr"``.
             plane: (N,) bool, tokens that never get a target under
                 ``exclude_planes``.
+            num_labels: a number above all labels, see ``pseudo_targets``.
         """
-        target, has_target = pseudo_targets(coord.float(), label)
+        target, has_target = pseudo_targets(coord.float(), label, num_labels)
         if self.fallback == "odr":
             target = torch.where(has_target[:, None], target, shift.float())
             has_target = torch.ones_like(has_target)

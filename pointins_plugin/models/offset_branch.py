@@ -162,7 +162,9 @@ class OffsetBranch(nn.Module):
                     generator=generator,
                 )
                 if self.scr.mode == "target":
-                    shift, mask = self.scr.targets(coord, label, shift, plane)
+                    shift, mask = self.scr.targets(
+                        coord, label, shift, plane, num_labels=len(label)
+                    )
         return OffsetTarget(shift=shift, mask=mask, label=label, plane=plane)
 
     def _background(self, coord, offset, pitch, neighbour, generator):

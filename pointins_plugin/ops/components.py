@@ -75,12 +75,15 @@ def group_points(
         return torch.from_numpy(group).to(centers.device)
     points = np.asarray(centers, dtype=np.float64)
     num = len(points)
-    finite = np.isfinite(points).all(axis=1)
+    finite = np.isfinite(points[:, 0] + points[:, 1] + points[:, 2])
     group = np.full(num, -1, dtype=np.int64)
     if not finite.any():
         return group
-    kind = _kinds(num, labels, batch)[finite]
-    group[finite] = _group(points[finite], float(radius), kind)
+    kind = _kinds(num, labels, batch)
+    if finite.all():
+        group = _group(points, float(radius), kind)
+    else:
+        group[finite] = _group(points[finite], float(radius), kind[finite])
     if min_size > 1:
         size = np.bincount(group[finite])
         keep = size >= min_size
@@ -98,6 +101,8 @@ def _to_numpy(values: Any) -> np.ndarray | None:
 def _kinds(num: int, labels: Any, batch: Any) -> np.ndarray:
     """Number the distinct pairs of label and batch."""
     kind = np.zeros(num, dtype=np.int64)
+    if labels is None and batch is None:
+        return kind
     for values in (labels, batch):
         if values is not None:
             _, index = np.unique(np.asarray(values), return_inverse=True)
@@ -108,30 +113,33 @@ def _kinds(num: int, labels: Any, batch: Any) -> np.ndarray:
 def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
     # The diagonal of a cell is below the radius, with room for rounding.
     side = radius / np.sqrt(3.0) * (1 - 1e-9)
-    cells = np.floor((points - points.min(0)) / side).astype(np.int64)
-    extent = cells.max(0) + 1
+    columns = [column - column.min() for column in points.T]
     key = kind
-    for axis in range(3):
-        key = key * extent[axis] + cells[:, axis]
-    unique, index = np.unique(key, return_inverse=True)
-    index = index.reshape(-1)
-    num_cells = len(unique)
-    order = np.argsort(index, kind="stable")
-    start = np.searchsorted(index[order], np.arange(num_cells + 1))
+    for column in columns:
+        cell = (column / side).astype(np.int64)
+        key = key * (cell.max() + 1) + cell
+    order = np.argsort(key, kind="stable")
+    ordered = key.take(order)
+    start = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    start = np.concatenate([[0], start, [len(order)]])
+    num_cells = len(start) - 1
+    size = np.diff(start)
+    index = np.empty(len(order), dtype=np.int64)
+    index[order] = np.repeat(np.arange(num_cells), size)
 
-    # Connect kinds in separate layers far apart, so that one tree serves all.
-    span = np.ptp(points, axis=0).max() + 4 * radius
-    layered = np.column_stack([points - points.min(0), kind * span])
-    centroid = np.empty((num_cells, 4))
-    for axis in range(4):
-        total = np.bincount(index, layered[:, axis], num_cells)
-        centroid[:, axis] = total / np.diff(start)
     # Representatives: the real point nearest to each cell's mean, whose links are
     # certain; then the pairs of cells that might still be linked.
-    gap = np.square(layered - centroid[index]).sum(1)
-    by_gap = np.lexsort((gap, index))
-    representative = by_gap[start[:-1]]
-    seeds = layered[representative]
+    gap = np.zeros(len(order))
+    for column in columns:
+        column = column.take(order)
+        mean = np.add.reduceat(column, start[:-1]) / size
+        gap += np.square(column - np.repeat(mean, size))
+    least = np.flatnonzero(gap == np.repeat(np.minimum.reduceat(gap, start[:-1]), size))
+    representative = order[least[np.searchsorted(least, start[:-1])]]
+    # Kinds in separate layers far apart, so that one tree serves all.
+    span = max(column.max() for column in columns) + 4 * radius
+    seeds = [column[representative] for column in columns]
+    seeds = np.column_stack([*seeds, kind[representative] * span])
     tree = cKDTree(seeds)
     near = tree.query_pairs(radius * (1 - 1e-9), output_type="ndarray")
     cell_group = _components(near[:, 0], near[:, 1], num_cells)
@@ -143,15 +151,13 @@ def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
     reach = reach[cell_kind[reach[:, 0]] == cell_kind[reach[:, 1]]]
     linked = _linked_cells(points, order, start, reach, radius)
     edges = np.concatenate([near, reach[linked]])
-    return _components_of_points(edges, num_cells, index)
-
-
-def _components_of_points(edges, num_cells, index) -> np.ndarray:
-    label = _components(edges[:, 0], edges[:, 1], num_cells)[index]
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    label = _components(edges[:, 0], edges[:, 1], num_cells)
+    # Numbered by their first point, which is the first of one of their cells.
+    first = np.full(label.max() + 1, len(points))
+    np.minimum.at(first, label, order[start[:-1]])
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
+    return rank[label].take(index)
 
 
 def _linked_cells(points, order, start, pairs, radius) -> np.ndarray:

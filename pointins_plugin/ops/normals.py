@@ -23,7 +23,8 @@ def smallest_axes(covariance: Tensor) -> Tensor:
     eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     centred = matrix - mean[:, None, None] * eye
     spread = (centred.square().sum((1, 2)) / 6).clamp(min=1e-30).sqrt()
-    half_det = torch.linalg.det(centred / spread[:, None, None]) / 2
+    first, second, third = (centred / spread[:, None, None]).unbind(1)
+    half_det = (first * torch.linalg.cross(second, third)).sum(1) / 2
     angle = torch.acos(half_det.clamp(-1, 1)) / 3
     least = mean + 2 * spread * torch.cos(angle + 2 * torch.pi / 3)
     rows = matrix - least[:, None, None] * eye
@@ -37,7 +38,7 @@ def smallest_axes(covariance: Tensor) -> Tensor:
     )
     length = crosses.square().sum(2)
     best = length.argmax(1)
-    vector = crosses[torch.arange(len(crosses)), best]
+    vector = crosses[torch.arange(len(crosses), device=crosses.device), best]
     fallback = eye[2].expand_as(vector)
     defined = length.amax(1) > 1e-24
     vector = torch.where(defined[:, None], vector, fallback)

@@ -131,15 +131,15 @@ class Ladder:
             UserError: there is none for this row and data set.
         """
         cfg = Config.fromfile(self._base(unit, stage))
-        kind = "pretraining" if stage == PRETRAINING else "probing"
+        pretrains = stage == PRETRAINING
+        of_size = self.values["sizes"][size][unit.data]
         change = {
-            **self.values[kind],
-            **self.values["sizes"][size][kind][unit.data],
+            **self.values["pretraining" if pretrains else "probing"],
+            **of_size["shared"],
+            **of_size["tuning" if stage in FINETUNING else stage],
             "seed": unit.seed,
         }
-        if stage != PRETRAINING:
-            change.update(self.values["tuning" if stage in FINETUNING else "linear"])
-        if stage == PRETRAINING:
+        if pretrains:
             change.update(unit.row.change)
             replaced = dict(unit.row.replace)
             if unit.row.empirical_prior:
@@ -156,7 +156,8 @@ class Ladder:
             for key, value in {**few, "scenes": share}.items():
                 change[f"data.train.{key}"] = value
         cfg.merge_from_dict(_indexed(change, cfg.hooks))
-        cfg.hooks = [*cfg.hooks, *self.values[f"{kind}_hooks"]]
+        if not pretrains:
+            cfg.hooks = [*cfg.hooks, *self.values["probing_hooks"]]
         return cfg
 
     def _base(self, unit: Unit, stage: str) -> Path:

@@ -63,9 +63,10 @@ def curves(run: Path) -> dict[str, list[list[float]]]:
             found.setdefault(name, []).append([line["step"], line["value"]])
     for file, names in _REPORTS.items():
         history = (_report(run / file) or {}).get("history", ())
-        points = [[e["epoch"], e[names[0]]] for e in history if e.get(names[0])]
+        key = names[0]
+        points = [[e["epoch"], e[key]] for e in history if e.get(key) is not None]
         if points:
-            found[names[0]] = points
+            found[key] = points
     return found
 
 

@@ -12,9 +12,10 @@ from pointins_plugin.evaluation.label_free import TITLES
 from pointins_plugin.pictures import save_curves
 from pointins_plugin.study.ladder import LADDER, PARTS, PRETRAINING, Ladder
 from pointins_plugin.study.scores import summary
-from pointins_plugin.study.unit import read_result
+from pointins_plugin.study.unit import figure_path, read_result
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
+CURVES = "curves"
 BASELINE = "dos"  # what rows are compared with
 _NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
 _NAMES.update(sq="SQ", miou="mIoU")
@@ -116,11 +117,18 @@ class Report:
     Args:
         ladder: the study.
         results: from ``load_results``.
+        size: theirs.
     """
 
-    def __init__(self, ladder: Ladder, results: Sequence[Mapping[str, Any]]):
+    def __init__(
+        self,
+        ladder: Ladder,
+        results: Sequence[Mapping[str, Any]],
+        size: str = "small",
+    ):
         self.ladder = ladder
         self.results = list(results)
+        self.size = size
 
     def of(self, data: str, row: str) -> list[Mapping[str, Any]]:
         """Return the results of a row, a seed each."""
@@ -208,7 +216,11 @@ class Report:
                 for c in columns
             ]
             rows.append([self.ladder.rows[name].title, *cells])
-        return table(["less DOS", *(c.title for c in columns)], rows) if rows else None
+        return (
+            table(["difference to DOS", *(c.title for c in columns)], rows)
+            if rows
+            else None
+        )
 
     def where(self) -> str:
         """Return what the numbers were made by: machines, commits, dates, sizes."""
@@ -365,7 +377,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
 
 def _figures(report: Report, data: str, folder: Path) -> list[str]:
     blocks = []
-    curve = folder / "figures" / f"{data}-curves.png"
+    curve = figure_path(folder, data, CURVES, report.size)
     if curve.is_file():
         blocks.append(
             "Curves, mean of the seeds: R² of the offsets in pre-training, and the "
@@ -374,7 +386,7 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
     pictures = [
         f"![{report.ladder.rows[name].title}]({folder.name}/figures/{file.name})"
         for name in report.rows(data, LADDER)
-        if (file := folder / "figures" / f"{data}-{name}.png").is_file()
+        if (file := figure_path(folder, data, name, report.size)).is_file()
     ]
     if pictures:
         blocks.append(
@@ -385,7 +397,7 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
     return blocks
 
 
-def draw_curves(report: Report, data: str, path: Path) -> bool:
+def draw_curves(report: Report, data: str, folder: Path) -> bool:
     """Draw the curves of a data set's ladder; return whether there were any."""
     main = main_metrics(report.panoptic(data))[0]
     panels = []
@@ -401,7 +413,7 @@ def draw_curves(report: Report, data: str, path: Path) -> bool:
         if lines:
             panels.append((title, unit, lines))
     if panels:
-        save_curves(path, panels)
+        save_curves(figure_path(folder, data, CURVES, report.size), panels)
     return bool(panels)
 
 

@@ -31,10 +31,19 @@ from pointins_plugin.study.runs import Step, run_step, write_json
 RIDGE = "ridge"
 
 
+def mark(size: str) -> str:
+    """Return what ends the names of files of a size; of the usual one nothing."""
+    return "" if size == "small" else f"-{size}"
+
+
 def result_path(results: Path, unit: Unit, size: str) -> Path:
     """Return the file that holds what a finished unit gave."""
-    suffix = "" if size in ("small", "quick") else f"-{size}"
-    return results / "runs" / f"{unit.name}{suffix}.json"
+    return results / "runs" / f"{unit.name}{mark(size)}.json"
+
+
+def figure_path(results: Path, data: str, name: str, size: str) -> Path:
+    """Return the picture of a row, or a data set's curves."""
+    return results / "figures" / f"{data}-{name}{mark(size)}.png"
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -170,7 +179,7 @@ def run_unit(
         result["encoder_parameters"] = encoder_parameters(some.checkpoint)
     if INSTANCES in steps and unit.row.part == LADDER:
         scene = ladder.values["data"][unit.data]["scene"]
-        figure = results / "figures" / f"{unit.data}-{unit.row.name}.png"
+        figure = figure_path(results, unit.data, unit.row.name, size)
         if unit.seed == 0 or not figure.is_file():
             draw_probe(steps[INSTANCES], scene, unit.row.title, figure)
     write_json(result_path(results, unit, size), result)

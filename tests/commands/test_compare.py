@@ -21,7 +21,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
 from pointins_plugin.paths import config_root
 from pointins_plugin.study import runs
-from pointins_plugin.study.runs import Record
+from pointins_plugin.study.runs import Record, Step
 from pointins_plugin.study.scores import summary
 
 CONFIGS = config_root() / "pointins"
@@ -227,6 +227,22 @@ def test_default_probes_fit_data_and_backbone():
         "streets-panoptic-lin",
         "streets-semseg-lin",
     ]
+
+
+def test_sparse_backbones_are_probed_by_their_own_and_share_the_table(tmp_path):
+    names = ["rooms-pretrain-spunet", "rooms-pretrain", "untrained"]
+    probes = compare.default_probes(names)
+    first = [Path(probe).stem for probe in probes["rooms-pretrain-spunet"]]
+    assert first == ["rooms-insseg-lin-spunet", "rooms-semseg-lin-spunet"]
+    assert probes["untrained"] == probes["rooms-pretrain-spunet"]
+    steps = [
+        Step(
+            "", tmp_path / stem / "seed0" / Path(probes[stem][0]).stem, probes[stem][0]
+        )
+        for stem in names[:2]
+    ]
+    assert {compare.stage_of(step) for step in steps} == {"rooms-insseg-lin"}
+    compare.run(["--configs", *names[:2], "--out", str(tmp_path), "--dry-run"])
 
 
 def test_an_untrained_backbone_is_probed_as_it_starts(tmp_path, capsys):

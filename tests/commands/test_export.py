@@ -22,7 +22,7 @@ def run(tmp_path_factory):
 
 
 def export(run, tmp_path, *words):
-    assert main(["export", "-w", str(run[1]), "-o", str(tmp_path / "out"), *words]) == 0
+    assert main(["export", "-w", str(run[1]), str(tmp_path / "out"), *words]) == 0
     return tmp_path / "out"
 
 
@@ -79,7 +79,7 @@ def test_mistakes_write_nothing(run, tmp_path, capsys):
     out = tmp_path / "out"
 
     def fails(*words):
-        assert main(["export", "-o", str(out), *words]) == 2
+        assert main(["export", str(out), *words]) == 2
         assert not out.exists()
         return capsys.readouterr().err
 
@@ -96,5 +96,5 @@ def test_mistakes_write_nothing(run, tmp_path, capsys):
 def test_without_safetensors(run, tmp_path, monkeypatch, capsys):
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert main(["export", "-w", str(run[1]), "-o", str(tmp_path / "out")]) == 2
+    assert main(["export", "-w", str(run[1]), str(tmp_path / "out")]) == 2
     assert 'pip install "pointins[export]"' in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_nothing_but_nan(predict, tmp_path):
 def test_encoder_without_offsets(tmp_path, weight, capsys):
     pytest.importorskip("safetensors")
     encoder = str(tmp_path / "e.safetensors")
-    assert main(["export", "-w", weight, "-o", encoder, "--no-offset-head"]) == 0
+    assert main(["export", "-w", weight, encoder, "--no-offset-head"]) == 0
     cloud = write_cloud(tmp_path / "cloud.npy", boxes()["coord"])
     assert main(["predict", str(cloud), "-w", encoder]) == 2
     assert "predicts no offsets" in capsys.readouterr().err

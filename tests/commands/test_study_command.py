@@ -89,7 +89,7 @@ def test_what_is_not_done_is_run_and_the_page_written(started, tmp_path, capsys)
     shown = capsys.readouterr().out
     assert "0 of 4 runs are done" in shown
     assert "| DOS | 20.0 ± 0.0 |" in shown
-    assert "20.0 ± 0.0" in (tmp_path / "docs/study.md").read_text()
+    assert "20.0 ± 0.0" in (tmp_path / "docs/study-quick.md").read_text()
     assert len(list((tmp_path / "docs/study/runs").glob("*.json"))) == 4
     study.run([*options, *FEW])
     assert "4 of 4 runs are done" in capsys.readouterr().out
@@ -104,6 +104,16 @@ def test_dry_run_starts_nothing(started, tmp_path, capsys):
     assert all(line.startswith("to do") for line in lines)
     assert not starter.names
     assert not (tmp_path / "docs").exists()
+
+
+def test_a_smoke_run_is_the_ladder_with_one_seed(started, capsys):
+    _, options = started
+    study.run([*options, "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8 * 3
+    assert all("-seed0:" in line for line in lines)
+    study.run([*options, "--rows", "odr-only", "--dry-run"])
+    assert "mosd-odr-only-seed0" in capsys.readouterr().out
 
 
 def test_a_failing_run_is_one_line_and_the_others_go_on(started, capsys):
@@ -138,7 +148,7 @@ def test_a_signal_stops_the_runs_and_the_study(started):
 def test_the_report_alone_is_written_from_the_files(started, tmp_path, capsys):
     starter, options = started
     study.run([*options, *FEW, "--no-finetuning"])
-    page = tmp_path / "docs/study.md"
+    page = tmp_path / "docs/study-quick.md"
     before = page.read_text()
     page.unlink()
     study.run([*options, "--report"])
@@ -170,7 +180,7 @@ def test_without_results_there_is_no_page(tmp_path, capsys):
     [
         (["--rows", "dso"], "did you mean 'dos'"),
         (["--data", "room"], "did you mean 'rooms'"),
-        (["--size", "huge"], "it has small, quick"),
+        (["--size", "huge"], "it has small, quick, large"),
     ],
 )
 def test_unknown_names_are_refused(words, message, tmp_path):

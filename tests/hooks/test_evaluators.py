@@ -101,9 +101,11 @@ def test_ground_takes_the_place_of_planes(tmp_path):
     result = hook.evaluate()
     assert result["options"]["background"] == "ground"
     assert result["methods"]["components"]["ap50"] == 100
-    found = hook.grouping.plane(batch(0)["coord"].numpy())
-    assert found[300:].all()
-    assert not found[:300].any()
+    floor = batch(0)["coord"][300:]
+    side = floor[:, [0, 2, 1]] + torch.tensor([0.0, 0.5, 0.1])  # a plane, upright
+    found = hook.grouping.plane(torch.cat([floor, side]).numpy())
+    assert found[:900].all()
+    assert found[900:].mean() < 0.1
 
 
 def test_when_it_runs(tmp_path):

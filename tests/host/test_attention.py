@@ -104,10 +104,28 @@ def test_every_point_finds_its_slot_and_patches_do_not_mix_clouds(counts):
 @pytest.mark.parametrize(
     ("counts", "sizes", "flash", "expected", "shared"),
     [
-        ((39,), (16, 8), False, (8, 6), True),  # 40 slots would do, but 48 were laid out
+        (
+            (39,),
+            (16, 8),
+            False,
+            (8, 6),
+            True,
+        ),  # 40 slots would do, but 48 were laid out
         ((39,), (8, 20), False, (20, 2), True),  # whole patches of the larger size too
-        ((39,), (16, 9), False, (9, 5), False),  # 48 slots are no whole patches: its own
-        ((32, 48), (16, 32), False, (32, 3), False),  # a patch of 32 would mix the clouds
+        (
+            (39,),
+            (16, 9),
+            False,
+            (9, 5),
+            False,
+        ),  # 48 slots are no whole patches: its own
+        (
+            (32, 48),
+            (16, 32),
+            False,
+            (32, 3),
+            False,
+        ),  # a patch of 32 would mix the clouds
         ((39, 5), (16, 8), True, (16, 3), True),
         ((39, 5), (8, 16), True, (8, 5), True),
     ],

@@ -53,6 +53,17 @@ def test_functions_and_modules_stay_out(write):
     assert list(cfg) == ["x"]
 
 
+def test_lists_that_configs_import_from_pointcept_are_here(write):
+    module = "pointcept.datasets.preprocessing.scannet.meta_data"
+    text = f"from {module}.scannet200_constants import (\n    CLASS_LABELS_200,\n)\n"
+    cfg = Config.fromfile(write("a.py", text + "names = CLASS_LABELS_200\n"))
+    assert len(set(cfg.names)) == len(cfg.names) == 200
+    assert cfg.names[:3] == ("wall", "chair", "floor")
+    assert "bathroom cabinet" in cfg.names
+    with pytest.raises(UserError, match=r"a.py, line 1: .*No module named"):
+        Config.fromfile(write("a.py", "from pointcept.nowhere import x\n"))
+
+
 def test_dumped_config_reads_back_equal(write, tmp_path):
     text = "a = dict(t=(1, 2), s='x', n=None, l=[dict(k=0.1)], b=True)\nc = {1: 'y'}\n"
     cfg = Config.fromfile(write("a.py", text))

@@ -166,6 +166,46 @@ def test_readers_find_their_layouts(tmp_path):
     np.testing.assert_array_equal(two * 9 % 200, two_hundred)
 
 
+def test_the_first_of_several_labels_counts(tmp_path):
+    root = fake.write_scannetpp(tmp_path, splits=["train"], num_points=50)
+    cfg = dict(type="ScanNetPPDataset", split="train", data_root=str(root))
+    dataset = build_dataset(cfg)
+    scene = dataset[1]
+    for key in ("segment", "instance"):
+        stored = np.load(root / "train" / "chunk_1" / f"{key}.npy")
+        assert stored.shape == (50, 3)
+        np.testing.assert_array_equal(scene[key], stored[:, 0])
+        assert scene[key].dtype == np.int32
+    with pytest.raises(UserError, match="ScanNetPPDataset: several labels"):
+        build_dataset(cfg | {"multilabel": True})
+
+
+def test_scenes_without_labels_may_be_left_out(tmp_path):
+    root = fake.write_folder(tmp_path, scenes=3, num_points=50)
+    (root / "train" / "scene0001" / "segment.npy").unlink()
+    cfg = dict(type="HM3DDataset", split=["train", "val"], data_root=str(root))
+    assert len(build_dataset(cfg)) == 5
+    every = build_dataset(cfg | {"force_label": False})
+    assert len(every) == 6
+    assert (every[1]["segment"] == -1).all()
+    for folder in root.glob("*/*"):
+        (folder / "segment.npy").unlink(missing_ok=True)
+    with pytest.raises(UserError, match="force_label=False"):
+        build_dataset(cfg)
+
+
+def test_rooms_of_structured3d_are_named_with_their_scene(tmp_path):
+    root = fake.write_structured3d(tmp_path, num_points=50)
+    (root / "train" / "scene_00001" / "notes").mkdir()
+    cfg = dict(type="Structured3DDataset", data_root=str(root))
+    dataset = build_dataset(cfg | {"split": ["train", "val"]})
+    names = [dataset[i]["name"] for i in range(len(dataset))]
+    assert names == ["scene_00000_room_0", "scene_00001_room_1"] * 2
+    assert len(build_dataset(cfg | {"split": "val"})) == 2
+    with pytest.raises(UserError, match="holds no scene"):
+        build_dataset(cfg | {"split": "test"})
+
+
 def test_a_split_may_be_a_list_of_scenes(tmp_path):
     root = fake.write_folder(tmp_path, num_points=20)
     (root / "some.json").write_text(json.dumps(["val/scene0001", "train/scene0000"]))

@@ -13,7 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pointins_plugin.host.pointcept_cpu import legacy, patches, spconv_kernels
+from pointins_plugin.host.pointcept_cpu import (
+    finder,
+    legacy,
+    patches,
+    spconv_kernels,
+)
 from pointins_plugin.host.pointcept_cpu.substitutes import (
     flash_attn,
     pointgroup_ops,
@@ -511,6 +516,26 @@ def test_submanifold_convolution_equals_the_dense_one():
     torch.testing.assert_close(got, wanted)
 
 
+def test_convolution_under_autocast():
+    """Features halved, filters not: computed in halves, gradients in their types."""
+    cells = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    pairs, count = rulebook(cells, 3)
+    features, filters = torch.randn(27, 4), torch.randn(5, 3, 3, 3, 4)
+    half, bias = features.bfloat16(), torch.randn(5)
+    out = spconv_kernels.indice_conv(
+        half, filters, pairs, count, 27, subm=True, bias=bias
+    )
+    exact = spconv_kernels.indice_conv(
+        features, filters, pairs, count, 27, subm=True, bias=bias
+    )
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), exact, atol=0.3, rtol=0.05)
+    back = spconv_kernels.indice_conv_backward(
+        half, filters, torch.randn(27, 5), pairs, count, subm=True
+    )
+    assert [grad.dtype for grad in back] == [torch.bfloat16, torch.float32]
+
+
 def test_strided_convolution_and_its_inverse():
     """Two inputs in one output cell, one in another; the inverse goes back."""
     pairs = torch.full((2, 8, 3), -1, dtype=torch.int)
@@ -586,6 +611,8 @@ def test_installed_and_taken_back():
         assert torch.nn.Linear(2, 2).cuda().weight.device.type == "cpu"
         assert torch.cuda.IntTensor(4).dtype == torch.int32
         assert torch.zeros(2, device="cuda").device.type == "cpu"
+        with torch.device("meta"):
+            assert torch.zeros(2).is_meta
         assert np.in1d([[1, 2]], [2]).tolist() == [False, True]
         norm = torch.nn.BatchNorm1d(3)
         assert torch.nn.SyncBatchNorm.convert_sync_batchnorm(norm) is norm
@@ -609,18 +636,33 @@ def test_installed_and_taken_back():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_installed_packages_are_not_replaced(tmp_path):
-    (tmp_path / "torch_scatter.py").write_text("real = True\n")
-    (tmp_path / "wandb.py").write_text("real = True\n")
+    names = {name.partition(".")[0] for name in (*finder.OPTIONAL, *finder.UNNEEDED)}
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("real = True\n")
     (tmp_path / "pointgroup_ops.py").write_text("raise RuntimeError('CUDA only')\n")
     isolated(
         f"""
-        import sys
-        sys.path.append({str(tmp_path)!r})
+        import importlib, sys
+        sys.path.insert(0, {str(tmp_path)!r})
         from pointins_plugin.host import pointcept_cpu
         pointcept_cpu.install()
-        import torch_scatter, wandb, pointgroup_ops
-        assert torch_scatter.real and wandb.real
+        for name in {sorted(names)}:
+            assert importlib.import_module(name).real, name
+        import pointgroup_ops
         assert callable(pointgroup_ops.bfs_cluster)
+        """
+    )
+
+
+def test_nothing_is_done_where_there_is_cuda():
+    isolated(
+        """
+        import sys, numpy as np, torch
+        from pointins_plugin.host import pointcept_cpu
+        torch.cuda.is_available = lambda: True
+        before = list(sys.meta_path), torch.histc, torch.zeros, vars(np).copy()
+        assert not pointcept_cpu.install()
+        assert (list(sys.meta_path), torch.histc, torch.zeros, vars(np)) == before
         """
     )
 

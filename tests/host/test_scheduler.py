@@ -123,4 +123,12 @@ def test_unknown_names_and_options_are_suggested():
         build_scheduler({"type": "PollyLR"}, optimizer())
     with pytest.raises(UserError, match=r"PolyLR has no option 'powr'.*'power'"):
         build_scheduler({"type": "PolyLR", "total_steps": 4, "powr": 1}, optimizer())
-    assert len(SCHEDULERS) == 6
+
+
+def test_values_are_scheduled_by_name_too():
+    options = {"base_value": 0.5, "final_value": 1.0, "total_iters": 4}
+    scheduler = SCHEDULERS.build({"type": "CosineScheduler", **options})
+    assert isinstance(scheduler, CosineScheduler)
+    assert len(SCHEDULERS) == 7
+    with pytest.raises(UserError, match="no option 'optimizer'"):
+        build_scheduler({"type": "CosineScheduler", **options}, optimizer())

@@ -508,6 +508,30 @@ def test_colours_stay_colours(name, options):
     np.testing.assert_array_equal(changed["coord"], before["coord"])
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ChromaticAutoContrast", {"p": 1.0, "blend_factor": 1.0}),
+        ("ChromaticTranslation", {"p": 1.0, "ratio": 0.2}),
+        ("ChromaticJitter", {"p": 1.0, "std": 0.05}),
+        ("RandomColorJitter", {"brightness": 0.4, "hue": 0.2, "p": 1.0}),
+        ("HueSaturationTranslation", {}),
+        ("RandomColorGrayScale", {"p": 1.0}),
+    ],
+)
+def test_colours_of_bytes_are_cut_to_bytes(name, options):
+    colours = {}
+    for dtype in (np.uint8, np.float64):
+        data = scene(200)
+        data["color"] = np.arange(600).reshape(200, 3).astype(np.uint8).astype(dtype)
+        colours[dtype] = apply(name, data, **options)["color"]
+    assert colours[np.uint8].dtype == np.uint8
+    exact = colours[np.float64]
+    if name != "RandomColorJitter":  # whose second step sees what the first has cut
+        np.testing.assert_array_equal(colours[np.uint8], exact.astype(np.uint8))
+    assert not np.array_equal(exact, np.arange(600).reshape(200, 3) % 256)
+
+
 def test_translation_is_one_colour_for_all():
     data = scene()
     data["color"] = data["color"] / 2 + 60

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pointins_plugin.losses import scr
 from pointins_plugin.losses.scr import (
     SCRLoss,
     consistency_loss,
@@ -200,3 +201,32 @@ def test_bad_choices_name_the_argument():
         SCRLoss(graph="knn")
     with pytest.raises(ValueError, match="radius > 0"):
         SCRLoss(radius=0)
+
+
+def test_the_components_of_a_gpu_are_those_of_scipy(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    coord = torch.rand(600, 3, generator=generator)
+    centre = coord + 0.1 * torch.randn(600, 3, generator=generator)
+    keep = torch.rand(600, generator=generator) < 0.8
+    offset = torch.tensor([250, 600])
+    arguments = (coord, centre, offset, 0.12)
+    expected = spatial_components(*arguments, keep=keep)
+    assert 10 < int(expected.max()) < 550
+    monkeypatch.setattr(scr, "_linked_components", scr.neighbour_components)
+    assert torch.equal(spatial_components(*arguments, keep=keep), expected)
+
+
+def test_a_bound_on_the_labels_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    coord = torch.rand(100, 3, generator=generator)
+    label = torch.randint(-1, 12, (100,), generator=generator)
+    for drop_huge in (None, 0.7):
+        expected = scr.select_components(label, coord, 6, drop_huge)
+        found = scr.select_components(label, coord, 6, drop_huge, num_labels=100)
+        assert torch.equal(found, expected)
+    for found, expected in zip(
+        scr.pseudo_targets(coord, label, 100),
+        scr.pseudo_targets(coord, label),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)

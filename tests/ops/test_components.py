@@ -87,3 +87,14 @@ def test_permutation_permutes():
     order = rng.permutation(500)
     found = group_points(points, 0.1)
     assert same_partition(group_points(points[order], 0.1), found[order])
+
+
+def test_groups_are_numbered_by_their_first_point():
+    generator = np.random.default_rng(4)
+    centres = generator.random((30, 3)) * 20
+    points = centres[generator.integers(0, 30, 400)]
+    points = points + 0.01 * generator.normal(size=points.shape)
+    group = group_points(points, 0.2)
+    first = np.unique(group, return_index=True)[1]
+    assert len(first) > 20
+    assert (np.diff(first) > 0).all()

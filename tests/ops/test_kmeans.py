@@ -50,3 +50,9 @@ def test_degenerate_inputs():
     identical = kmeans(torch.ones(20, 3), 4)
     assert identical.shape == (20,)
     assert len(identical.unique()) == 1
+
+
+def test_features_far_from_the_origin_lose_nothing():
+    feature, truth = blobs()
+    found = kmeans(feature + 1e5, 6, generator=torch.Generator().manual_seed(3))
+    assert same_partition(found, truth)

@@ -94,9 +94,9 @@ def path_of(name: str) -> str:
 
 
 def parse(name: str, folder: Path, **options):
-    """Return a shipped config for a short run in ``folder``, at its full size."""
+    """Return a shipped config for a short run in ``folder``, its model as it is."""
     os.environ["POINTINS_DATA"] = str(Path("data").absolute())
-    return default_config_parser(
+    cfg = default_config_parser(
         path_of(name),
         {
             "save_path": str(folder),
@@ -108,15 +108,16 @@ def parse(name: str, folder: Path, **options):
             **options,
         },
     )
+    for part in ("train", "val", "test"):
+        if part in cfg.data:
+            few_scenes(cfg.data[part])
+    return cfg
 
 
 def small_config(name: str, folder: Path, **options):
     """Return a shipped config for a run of two steps of one sample in ``folder``."""
     cfg = parse(name, folder, **options)
     shrink(cfg.model)
-    for part in ("train", "val", "test"):
-        if part in cfg.data:
-            few_scenes(cfg.data[part])
     loader = cfg.hooks[0]
     if loader["type"] == "PretrainedLoader" and not cfg.weight:
         cfg.weight = str(folder / "pretrained.pth")

@@ -54,7 +54,7 @@ def changed(ladder, row, stage=PRETRAINING, data="mosd", than="pointins-spatial"
     return differences(plain_values(one.model), plain_values(other.model), "model")
 
 
-@pytest.mark.parametrize("size", ["small", "quick"])
+@pytest.mark.parametrize("size", ["small", "quick", "large"])
 def test_every_stage_of_every_row_has_a_config(ladder, size):
     for each in ladder.units():
         if each.seed:

@@ -98,7 +98,7 @@ def test_reports_and_curves(tmp_path):
     methods = {"components": {"map": 1.0, "ap50": 2.0, "ap25": 3.0}}
     report = {"epoch": 2, "offset_r2": 0.5, "offset_cosine": 0.7, "methods": methods}
     (tmp_path / "label_free.json").write_text(json.dumps(report))
-    history = [{"epoch": 1, "pq": 10.0}, {"epoch": 2, "pq": None}]
+    history = [{"epoch": n, "pq": pq} for n, pq in enumerate((0.0, 10.0, None), 1)]
     report = {"pq": 20.0, "rq": 30.0, "sq": None, "history": history}
     (tmp_path / "panoptic.json").write_text(json.dumps(report))
     assert stage_scores(tmp_path) == {
@@ -117,7 +117,7 @@ def test_reports_and_curves(tmp_path):
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"st'
     (tmp_path / "metrics.jsonl").write_text(text)
     assert steps_taken(tmp_path) == 7
-    assert curves(tmp_path) == {"target_r2": [[5, 0.25]], "pq": [[1, 10.0]]}
+    assert curves(tmp_path) == {"target_r2": [[5, 0.25]], "pq": [[1, 0.0], [2, 10.0]]}
 
 
 def test_a_run_without_evaluation_has_no_scores(tmp_path):

@@ -181,8 +181,8 @@ def test_page_says_what_the_numbers_were_made_by(report, tmp_path):
 def test_figures_that_are_there_are_shown(report, tmp_path):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "study"
-    assert draw_curves(report, "mosd", folder / "figures" / "mosd-curves.png")
-    assert not draw_curves(report, "rooms", folder / "figures" / "rooms-curves.png")
+    assert draw_curves(report, "mosd", folder)
+    assert not draw_curves(report, "rooms", folder)
     (folder / "figures" / "mosd-dos.png").write_bytes(b"")
     text = study_page(report, folder)
     assert "![curves](study/figures/mosd-curves.png)" in text

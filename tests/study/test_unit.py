@@ -49,7 +49,8 @@ def run(ladder, fake, tmp_path):
 
     def start(row, skip=(), size="quick"):
         each = Unit("mosd", ladder.rows[row], 0)
-        folders = (tmp_path / "out", tmp_path / "study")
+        out = "out" if size == "quick" else f"out-{size}"
+        folders = (tmp_path / out, tmp_path / "study")
         return run_unit(ladder, each, size, *folders, skip, say=lambda text: None)
 
     return start
@@ -76,7 +77,7 @@ def test_a_row_of_the_ladder_goes_through_all_stages(run, fake, ladder, tmp_path
     assert semantics["steps"] == 100
     assert semantics["seconds"] >= 0
     assert {"date", "commit", "machine"} <= semantics.keys()
-    assert (tmp_path / "study/figures/mosd-dos.png").read_text() == "DOS"
+    assert (tmp_path / "study/figures/mosd-dos-quick.png").read_text() == "DOS"
 
 
 def test_probes_start_from_the_checkpoint_of_their_row(run, tmp_path):
@@ -128,7 +129,7 @@ def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
 def test_a_changed_config_is_noticed_and_repeated_on_wish(run, ladder, tmp_path):
     run("dos")
     values = json.loads(json.dumps(ladder.values))
-    values["sizes"]["quick"]["pretraining"]["mosd"]["batch_size"] = 4
+    values["sizes"]["quick"]["mosd"]["pretraining"]["batch_size"] = 4
     other = Ladder(ladder.rows, values)
     assert state(other, "dos", tmp_path) == "changed"
     each = Unit("mosd", ladder.rows["dos"], 0)
@@ -143,11 +144,12 @@ def test_a_changed_config_is_noticed_and_repeated_on_wish(run, ladder, tmp_path)
 
 
 def test_sizes_do_not_mix(run, ladder, tmp_path):
-    values = {**ladder.values, "sizes": {**ladder.values["sizes"]}}
-    values["sizes"]["large"] = values["sizes"]["small"]
     run("dos")
-    other = Ladder(ladder.rows, values)
-    assert state(other, "dos", tmp_path, size="large") == "to do"
+    run("dos", size="large")
+    assert state(ladder, "dos", tmp_path, size="large") == "done"
+    assert state(ladder, "dos", tmp_path, size="small") == "to do"
+    names = sorted(path.name for path in (tmp_path / "study" / "runs").iterdir())
+    assert names == ["mosd-dos-seed0-large.json", "mosd-dos-seed0-quick.json"]
 
 
 def test_a_damaged_result_is_made_anew(run, ladder, tmp_path):

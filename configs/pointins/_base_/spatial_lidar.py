@@ -3,13 +3,13 @@
 Lengths of offsets have two modes there, pedestrians and cars, and the median lies
 between them: a car reaches nearly four times the median, a thing on a table not twice.
 Houses and trees are most of what is above the ground: ranked among their offsets,
-those of things lose their length and neighbours their common centre, so that nothing
-is regularized (no ODR), and centres agree within a wider radius.
+those of things lose their length and neighbours their common centre, so that ODR
+changes nothing here, and centres agree within a wider radius.
 """
 
 _base_ = ["spatial.py"]
 
-spatial_odr = None
+spatial_odr = dict(magnitude=False)
 spatial_scr = dict(radius=5.0, drop_huge=3.6)
 # what is excluded in place of planes, which would take the sides of cars; metres
 spatial_ground = dict(height=0.2)

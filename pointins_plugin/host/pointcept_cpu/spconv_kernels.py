@@ -82,9 +82,9 @@ def indice_conv(
         bias: (C_out,) or None. Others: of spconv, without effect.
 
     Returns:
-        (M, C_out).
+        (M, C_out), of the features' type, as under autocast they may be halved.
     """
-    weight = filters.flatten(1, -2)  # (C_out, cells, C_in)
+    weight = filters.flatten(1, -2).to(features.dtype)  # (C_out, cells, C_in)
     cells = weight.shape[1]
     if subm:
         out = features @ weight[:, cells // 2].t()
@@ -110,7 +110,8 @@ def indice_conv_backward(
     timer=None,
 ):
     """Return the gradients of ``indice_conv`` for features and filters."""
-    weight = filters.flatten(1, -2)
+    weight = filters.flatten(1, -2).to(features.dtype)
+    out_bp = out_bp.to(features.dtype)
     cells = weight.shape[1]
     grad_weight = torch.zeros_like(weight)
     if subm:
@@ -124,4 +125,4 @@ def indice_conv_backward(
         grad_rows = out_bp.index_select(0, target)
         grad_weight[:, cell] = grad_rows.t() @ features.index_select(0, source)
         grad_features.index_add_(0, source, grad_rows @ weight[:, cell])
-    return grad_features, grad_weight.view_as(filters)
+    return grad_features, grad_weight.view_as(filters).to(filters.dtype)

@@ -6,6 +6,7 @@ of Pointcept d74c646.
 
 from . import (  # these register themselves
     criteria,
+    indoor,
     nuscenes,
     panoptic_tester,
     point_group,
@@ -18,6 +19,7 @@ from . import (  # these register themselves
 
 __all__ = [
     "criteria",
+    "indoor",
     "nuscenes",
     "panoptic_tester",
     "point_group",

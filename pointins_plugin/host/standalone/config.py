@@ -23,6 +23,13 @@ from .registry import Registry, accepted_keywords, nearest_name
 _BASE = "_base_"
 _DELETE = "_delete_"
 
+# Lists that Pointcept's configs import from it: they read the same without it.
+_LISTS = {
+    "pointcept.datasets.preprocessing.scannet.meta_data.scannet200_constants": (
+        "pointins_plugin.scannet_labels"
+    ),
+}
+
 # Keys that scripts set whether or not a config names them.
 RUNTIME_KEYS = ("save_path", "resume", "weight", "seed", "num_threads")
 
@@ -234,7 +241,11 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _execute(path: Path, text: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__file__": str(path), "__name__": path.stem}
     try:
-        exec(compile(text, str(path), "exec"), namespace)
+        tree = ast.parse(text, str(path))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                node.module = _LISTS.get(node.module, node.module)
+        exec(compile(tree, str(path), "exec"), namespace)
     except SyntaxError as error:
         raise UserError(f"config {path}, line {error.lineno}: {error.msg}") from None
     except UserError:

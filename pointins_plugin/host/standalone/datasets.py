@@ -117,13 +117,17 @@ class DefaultDataset(Dataset):
             os.path.dirname(self.data_list[idx % len(self.data_list)])
         )
 
+    def read(self, path: str) -> dict[str, np.ndarray]:
+        """Read the arrays of a scene's folder."""
+        return read_scene(path, self.VALID_ASSETS)
+
     def load_scene(self, path: str) -> dict[str, Any]:
         """Read and check the arrays of a scene's folder.
 
         Raises:
             UserError: an array cannot be read, or the scene cannot be used.
         """
-        scene = read_scene(path, self.VALID_ASSETS)
+        scene = self.read(path)
         problem = scene_problem(scene)
         if problem:
             raise UserError(

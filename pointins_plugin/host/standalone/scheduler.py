@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from .registry import SCHEDULERS
 
 
+@SCHEDULERS.register_module()
 class CosineScheduler:
     """A value that warms up linearly and then follows half a cosine.
 

@@ -1,0 +1,50 @@
+"""Connected components of neighbour lists, without leaving or waiting for a GPU."""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def neighbour_components(neighbour: Tensor, linked: Tensor) -> Tensor:
+    """Return the components of points that are linked to some of their neighbours.
+
+    Every round each component hooks on to a neighbouring one: on to the least that is
+    below it or, where none is and none hooked on to it, on to the least of all. The
+    latter are no neighbours of each other, so that no ring closes, and every component
+    that has a neighbour grows: their number halves. The rounds, and the jumps that
+    make roots of parents, are therefore bounded by the number of points alone, and
+    nothing need be asked of the device.
+
+    Args:
+        neighbour: (N, k) long, any value where not linked.
+        linked: (N, k) bool; a link counts in both directions.
+
+    Returns:
+        (N,) long, numbered in order of first appearance.
+
+    Source: Awerbuch and Shiloach (1987), with a bound in place of their test.
+    """
+    num, device = len(neighbour), neighbour.device
+    if num == 0:
+        return torch.zeros(0, dtype=torch.long, device=device)
+    index = torch.arange(num, device=device)
+    target = torch.where(linked, neighbour, index[:, None]).reshape(-1)
+    source = index[:, None].expand_as(linked).reshape(-1)
+    rounds = (num - 1).bit_length()
+    root = index
+    for _ in range(rounds):
+        first, second = root[source], root[target]
+        inside = first == second
+        least = torch.full_like(index, num)
+        least.scatter_reduce_(0, first, second.masked_fill(inside, num), "amin")
+        least.scatter_reduce_(0, second, first.masked_fill(inside, num), "amin")
+        below = least < index
+        hooked = torch.zeros(num + 1, dtype=torch.bool, device=device)
+        hooked.scatter_(0, torch.where(below, least, num), True)
+        alone = (least < num) & ~below & ~hooked[:num]
+        parent = torch.where(below | alone, least, index)
+        for _ in range(rounds):
+            parent = parent[parent]
+        root = parent[root]
+    first = torch.full_like(index, num).scatter_reduce_(0, root, index, "amin")[root]
+    return (torch.cumsum(first == index, 0) - 1)[first]
