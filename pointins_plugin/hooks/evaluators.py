@@ -52,7 +52,8 @@ class LabelFreeInstanceEvaluator(HookBase):
         max_scenes: scenes to evaluate, all if None.
         filename: written into the run's folder.
 
-    Writes a table to the log and ``filename``; the metric is AP50 of components.
+    Writes a table to the log and ``filename``; the metric is AP50 of components. Nothing
+    is evaluated where the config says ``evaluate=False``.
     """
 
     def __init__(
@@ -97,22 +98,23 @@ class LabelFreeInstanceEvaluator(HookBase):
         self._evaluated = -1
 
     def before_train(self) -> None:
-        if self.trainer.val_loader is None:
+        if self.trainer.cfg.evaluate and self.trainer.val_loader is None:
             raise UserError(
-                "LabelFreeInstanceEvaluator: there is no validation data; set "
-                "evaluate=True and data.val in the config"
+                "LabelFreeInstanceEvaluator: there is no validation data; set data.val "
+                "in the config, or evaluate=False"
             )
 
     def after_epoch(self) -> None:
         last = self.trainer.epoch + 1 == self.trainer.max_epoch
         due = self.every and (self.trainer.epoch + 1) % self.every == 0
-        if due or last:
+        if self.trainer.cfg.evaluate and (due or last):
             self.evaluate()
 
     def after_train(self) -> None:
         # A run resumed after its last epoch has no epoch left to evaluate.
-        if self._evaluated != self.trainer.max_epoch:
-            self.trainer.epoch = self.trainer.max_epoch - 1
+        trainer = self.trainer
+        if trainer.cfg.evaluate and self._evaluated != trainer.max_epoch:
+            trainer.epoch = trainer.max_epoch - 1
             self.evaluate()
 
     def evaluate(self) -> dict[str, Any]:

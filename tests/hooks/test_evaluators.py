@@ -58,7 +58,7 @@ def evaluator(tmp_path, model, **options):
     hook.trainer = SimpleNamespace(
         model=model,
         val_loader=[batch(0), batch(1)],
-        cfg=SimpleNamespace(save_path=str(tmp_path), seed=3),
+        cfg=SimpleNamespace(save_path=str(tmp_path), seed=3, evaluate=True),
         comm_info={},
         logger=logging.getLogger("test"),
         writer=None,
@@ -118,12 +118,22 @@ def test_when_it_runs(tmp_path):
     assert set(hook.evaluate()["methods"]) == {"components", "modes"}
 
 
+def test_nothing_is_evaluated_where_the_config_says_so(tmp_path):
+    hook = evaluator(tmp_path, Knowing(1.0))
+    hook.trainer.cfg.evaluate, hook.trainer.val_loader = False, None
+    hook.before_train()
+    hook.trainer.epoch = 1
+    hook.after_epoch()
+    hook.after_train()
+    assert not (tmp_path / "label_free.json").exists()
+
+
 def test_refusals(tmp_path):
     with pytest.raises(UserError, match="no baseline 'dbscan'"):
         LabelFreeInstanceEvaluator(radius=1, bandwidth=1, baselines=("dbscan",))
     hook = evaluator(tmp_path, Knowing(1.0))
     hook.trainer.val_loader = None
-    with pytest.raises(UserError, match="set evaluate=True"):
+    with pytest.raises(UserError, match="set data.val in the config"):
         hook.before_train()
     unlabelled = batch(0)
     del unlabelled["instance"]
