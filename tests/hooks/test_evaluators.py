@@ -133,7 +133,7 @@ def test_refusals(tmp_path):
         LabelFreeInstanceEvaluator(radius=1, bandwidth=1, baselines=("dbscan",))
     hook = evaluator(tmp_path, Knowing(1.0))
     hook.trainer.val_loader = None
-    with pytest.raises(UserError, match="set data.val in the config"):
+    with pytest.raises(UserError, match=r"set data\.val in the config"):
         hook.before_train()
     unlabelled = batch(0)
     del unlabelled["instance"]
