@@ -52,8 +52,8 @@ class LabelFreeInstanceEvaluator(HookBase):
         max_scenes: scenes to evaluate, all if None.
         filename: written into the run's folder.
 
-    Writes a table to the log and ``filename``; the metric is AP50 of components. Nothing
-    is evaluated where the config says ``evaluate=False``.
+    Writes a table to the log and ``filename``; the metric is AP50 of components.
+    Nothing is evaluated where the config says ``evaluate=False``.
     """
 
     def __init__(
