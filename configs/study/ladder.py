@@ -196,6 +196,12 @@ ablations = dict(
             config="",
             change={f"{branch}.relative_position": False},
         ),
+        # less of the branch in the sum of losses, as in the paper
+        "weight-paper": dict(
+            title="branch weighs 0.25",
+            config="",
+            change={f"{branch}.loss_weight": 0.25},
+        ),
         # priors; the default is a gamma fitted by HDBSCAN after removing planes
         "prior-log-normal": dict(
             title="prior: log-normal of labels",
