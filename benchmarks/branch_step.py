@@ -77,16 +77,24 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.device, self.dtype = device, amp and getattr(torch, amp)
 
+    def forward(self, batch: dict) -> torch.Tensor:
+        """Return the loss of a batch."""
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
+            return self.model(copy.copy(batch))["loss"]
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Fill the gradients."""
+        loss.backward()
+
     def __call__(self, batch: dict, seed: int) -> tuple[float, float]:
         """Return the seconds of a step, of the clock and of the processor."""
         torch.manual_seed(seed)
         if self.device != "cpu":
             torch.cuda.synchronize()
         start, busy = time.perf_counter(), time.process_time()
-        with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
-            loss = self.model(copy.copy(batch))["loss"]
+        loss = self.forward(batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        self.backward(loss)
         self.optimizer.step()
         if self.device != "cpu":
             torch.cuda.synchronize()
