@@ -5,6 +5,7 @@ data set's config says otherwise; the input is place and intensity. Values may b
 references to a base (``{{ _base_.name }}``): they are passed on unread.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 Transforms = list[dict[str, Any]]
@@ -212,16 +213,22 @@ def semseg_val(grid_size: float = 0.05, before: Transforms = ()) -> Transforms:
     ]
 
 
-def semseg_test(grid_size: float = 0.05, before: Transforms = ()) -> dict[str, Any]:
+def semseg_test(
+    grid_size: float = 0.05,
+    before: Transforms = (),
+    scales: Sequence[float] = (0.9, 0.95, 1.0, 1.05, 1.1),
+    mirrors: Sequence[bool] = (False, True),
+) -> dict[str, Any]:
     """Return the transform and ``test_cfg`` of the precise test.
 
-    Every point is predicted in fragments, at five scales, as it is and mirrored.
+    Every point is predicted in fragments, at five scales, as it is and mirrored. There
+    are as many fragments as points in the fullest cell: coarse cells make many.
 
     Source: Pointcept's ``configs/nuscenes/semseg-pt-v3m1-0-base``.
     """
     views = []
-    for mirrored in (False, True):
-        for scale in (0.9, 0.95, 1.0, 1.05, 1.1):
+    for mirrored in mirrors:
+        for scale in scales:
             view: Transforms = [dict(type="RandomScale", scale=[scale, scale])]
             views.append(view + [dict(type="RandomFlip", p=1)] * mirrored)
     return dict(
