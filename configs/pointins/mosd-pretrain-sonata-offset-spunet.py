@@ -1,0 +1,94 @@
+"""PointINS on Sonata, on mOSD table tops, with a sparse-convolution U-Net.
+
+Objective and local views are those of mosd-pretrain-sonata-offset, the rest is as in
+mosd-pretrain-spunet. The mask token takes the place of a hidden point's input.
+"""
+
+_base_ = ["mosd-pretrain-spunet.py"]
+
+grid_size = 0.015
+
+model = dict(
+    semantic=dict(
+        _delete_=True,
+        type="SonataObjective",
+        hidden_channels=512,
+        embed_channels=128,
+        num_prototypes=256,
+    ),
+    num_local_view=4,
+    mask_jitter=0.0075,  # half a cell
+)
+
+colour = [
+    dict(
+        type="RandomColorJitter",
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.2,
+        hue=0.02,
+        p=0.8,
+    ),
+    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
+    dict(type="NormalizeColor"),
+]
+geometry = [
+    dict(type="TrackedAffine"),
+    dict(type="RandomJitter", sigma=0.002, clip=0.008),
+    dict(
+        type="GridSample",
+        grid_size=grid_size,
+        mode="train",
+        return_grid_coord=True,
+    ),
+]
+transform = [
+    dict(type="GridSample", grid_size=grid_size, mode="train"),
+    dict(type="InstanceParser", segment_ignore_index=(-1, 0)),
+    dict(type="Copy", keys_dict=dict(coord="origin_coord")),
+    dict(
+        type="TrackedMultiViewGenerator",
+        view_keys=(
+            "coord",
+            "origin_coord",
+            "color",
+            "normal",
+            "instance",
+            "instance_centroid",
+            "grid_coord",
+        ),
+        global_view_num=2,
+        global_view_scale=(0.8, 1.0),
+        local_view_num=4,
+        local_view_scale=(0.1, 0.4),
+        global_shared_transform=colour,
+        global_transform=geometry,
+        local_transform=geometry + colour,
+        max_size=8192,
+    ),
+    dict(type="ToTensor"),
+    dict(type="Update", keys_dict=dict(grid_size=grid_size)),
+    dict(
+        type="Collect",
+        keys=(
+            "global_origin_coord",
+            "global_coord",
+            "global_grid_coord",
+            "global_offset",
+            "global_affine",
+            "global_instance",
+            "global_instance_centroid",
+            "local_origin_coord",
+            "local_coord",
+            "local_grid_coord",
+            "local_offset",
+            "grid_size",
+            "name",
+        ),
+        offset_keys_dict=dict(),
+        global_feat_keys=("global_coord", "global_color", "global_normal"),
+        local_feat_keys=("local_coord", "local_color", "local_normal"),
+    ),
+]
+
+data = dict(train=dict(transform=transform))

@@ -1,0 +1,12 @@
+"""PointINS on Sonata, on S3DIS without Area 5, with a sparse-convolution U-Net."""
+
+_base_ = ["scannet-pretrain-sonata-offset-spunet.py"]
+
+data = dict(
+    train=dict(
+        type="S3DISDataset",
+        split=["Area_1", "Area_2", "Area_3", "Area_4", "Area_6"],
+        data_root="data/s3dis",
+        loop=8,
+    ),
+)
