@@ -14,8 +14,7 @@ import torch
 
 from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Compose, collate_fn
-from pointins_plugin.host.standalone.env import seeded
+from pointins_plugin.host import Compose, collate_fn, seeded
 from pointins_plugin.ops.normals import estimate_normals
 from pointins_plugin.scenes import scene_problem
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.evaluation.grouping import Grouping
-from pointins_plugin.host.standalone.env import seeded
+from pointins_plugin.host import seeded
 from pointins_plugin.inference import SceneTransform
 from pointins_plugin.tiling import Tile, blocks, tiles
 

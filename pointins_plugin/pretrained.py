@@ -12,8 +12,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.exported import find_export, read_export
 from pointins_plugin.hooks.pretrained import BRANCHES, backbone_weights
-from pointins_plugin.host import MODELS, Config, build_model
-from pointins_plugin.host.standalone.checkpoint import load_checkpoint
+from pointins_plugin.host import MODELS, Config, build_model, load_checkpoint
 from pointins_plugin.inference import Recipe, SceneTransform, plain_values
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import OffsetHead

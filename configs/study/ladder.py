@@ -119,7 +119,7 @@ seeds = dict(ladder=(0, 1, 2), ablations=(0, 1))
 ladder = dict(
     data=("rooms", "mosd", "streets"),
     rows={
-        "scratch": dict(title="from scratch", config=None),
+        "scratch": dict(title="no pre-training", config=None),
         "pointcontrast-nce": dict(
             title="PointContrast (InfoNCE)", config="pointcontrast-nce"
         ),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
+from pointins_plugin.host import STOP_CODES, StopSignals
 from pointins_plugin.study.ladder import (
     FINETUNING,
     LADDER,

@@ -25,8 +25,8 @@ from pointins_plugin.host import (
     build_dataset,
     build_model,
     collate_fn,
+    load_all,
 )
-from pointins_plugin.host.standalone.testers import load_all
 from pointins_plugin.paths import find_config
 
 _BENCHMARKS = {

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pointins_plugin.host.standalone.nuscenes import CLASSES as _NUSCENES
-from pointins_plugin.host.standalone.semantic_kitti import CLASSES as _KITTI
+from pointins_plugin.host import NUSCENES_CLASSES, SEMANTIC_KITTI_CLASSES
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Benchmark:
 # Source: semantic-kitti-api, evaluate_panoptic.py; raw ids are submitted.
 SEMANTIC_KITTI = Benchmark(
     title="SemanticKITTI",
-    names=tuple(_KITTI),
+    names=tuple(SEMANTIC_KITTI_CLASSES),
     things=(
         "car",
         "bicycle",
@@ -50,13 +49,13 @@ SEMANTIC_KITTI = Benchmark(
         "motorcyclist",
     ),
     min_points=50,
-    submitted=tuple(_KITTI.values()),
+    submitted=tuple(SEMANTIC_KITTI_CLASSES.values()),
 )
 
 # Source: nuscenes-devkit, eval/panoptic; classes are submitted from 1, 0 is void.
 NUSCENES = Benchmark(
     title="nuScenes",
-    names=tuple(_NUSCENES),
+    names=tuple(NUSCENES_CLASSES),
     things=(
         "barrier",
         "bicycle",
@@ -70,5 +69,5 @@ NUSCENES = Benchmark(
         "truck",
     ),
     min_points=15,
-    submitted=tuple(range(1, len(_NUSCENES) + 1)),
+    submitted=tuple(range(1, len(NUSCENES_CLASSES) + 1)),
 )

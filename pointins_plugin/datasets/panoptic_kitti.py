@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import DATASETS
-from pointins_plugin.host.standalone.semantic_kitti import (
-    SEQUENCES,
+from pointins_plugin.host import (
+    DATASETS,
+    SEMANTIC_KITTI_SEQUENCES,
     SemanticKITTIDataset,
 )
 from pointins_plugin.lidar_files import map_classes, read_labels, read_points
@@ -64,12 +64,12 @@ class SemanticKITTIPanopticDataset(PanopticScanDataset):
         splits = [self.split] if isinstance(self.split, str) else list(self.split)
         scans: list[tuple[str, str]] = []
         for split in splits:
-            if split not in SEQUENCES:
+            if split not in SEMANTIC_KITTI_SEQUENCES:
                 raise UserError(
                     f"SemanticKITTI has no split {split!r}; use one of "
-                    f"{list(SEQUENCES)}"
+                    f"{list(SEMANTIC_KITTI_SEQUENCES)}"
                 )
-            for sequence in self.sequences or SEQUENCES[split]:
+            for sequence in self.sequences or SEMANTIC_KITTI_SEQUENCES[split]:
                 scans += [(split, file) for file in self._scans_of(sequence)]
         return scans
 

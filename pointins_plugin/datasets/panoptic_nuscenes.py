@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import DATASETS
-from pointins_plugin.host.standalone.nuscenes import NuScenesDataset
+from pointins_plugin.host import DATASETS, NuScenesDataset
 from pointins_plugin.lidar_files import check_length, map_classes, read_points
 from pointins_plugin.safe_pickle import load_plain
 

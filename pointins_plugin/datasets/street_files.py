@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host.standalone.semantic_kitti import SEQUENCES
+from pointins_plugin.host import SEMANTIC_KITTI_SEQUENCES
 
 from .nuscenes_tables import in_split, placement
 from .street_layout import CLASSES
@@ -123,7 +123,7 @@ def write_semantic_kitti(
     def write(folder: Path) -> None:
         sequences: dict[int, list[tuple[str, int]]] = {}
         for split, index in _streets(scenes):
-            of_split = SEQUENCES[split]
+            of_split = SEMANTIC_KITTI_SEQUENCES[split]
             place = of_split[index % len(of_split)]
             sequences.setdefault(place, []).append((split, index))
         for sequence, streets in sequences.items():

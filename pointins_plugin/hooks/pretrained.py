@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks.bias_head import OffsetWeights, init_bias_head
-from pointins_plugin.host import HOOKS, comm
-from pointins_plugin.host.standalone.checkpoint import load_checkpoint
+from pointins_plugin.host import HOOKS, comm, load_checkpoint
 
 BRANCHES = ("student", "teacher")
 _DECODER = "backbone.dec."

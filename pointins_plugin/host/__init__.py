@@ -44,4 +44,7 @@ if HOST == "standalone":
     from pointins_plugin.host.names import *  # noqa: F403
     from pointins_plugin.host.names import __all__ as _names
 
-__all__ = ["HOST", *_names]
+from pointins_plugin.host.common import *  # noqa: E402, F403
+from pointins_plugin.host.common import __all__ as _common  # noqa: E402
+
+__all__ = ["HOST", *_names, *_common]

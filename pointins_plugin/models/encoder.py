@@ -8,8 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Point
-from pointins_plugin.host.standalone.env import seeded
+from pointins_plugin.host import Point, seeded
 from pointins_plugin.models.tokens import (
     backbone_tokens,
     grid_coordinates,

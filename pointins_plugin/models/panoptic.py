@@ -11,11 +11,11 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
     MODELS,
     Point,
+    bias_losses,
     build_criteria,
     build_model,
     offset2batch,
 )
-from pointins_plugin.host.standalone.point_group import bias_losses
 from pointins_plugin.models.tokens import up_cast
 from pointins_plugin.ops.panoptic import merge_panoptic
 from pointins_plugin.ops.proposals import GROUPINGS

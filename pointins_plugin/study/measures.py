@@ -13,9 +13,14 @@ from torch import Tensor
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.ridge_probe import ridge_probe
 from pointins_plugin.hooks.pretrained import backbone_weights
-from pointins_plugin.host import Config, build_dataset, build_model, collate_fn
-from pointins_plugin.host.standalone.checkpoint import load_checkpoint
-from pointins_plugin.host.standalone.env import seeded
+from pointins_plugin.host import (
+    Config,
+    build_dataset,
+    build_model,
+    collate_fn,
+    load_checkpoint,
+    seeded,
+)
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.study.runs import Step
 

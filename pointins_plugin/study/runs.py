@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Config
-from pointins_plugin.host.standalone.signals import STOP_CODES, StopSignals
+from pointins_plugin.host import STOP_CODES, Config, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
 from pointins_plugin.study.provenance import provenance

@@ -90,7 +90,7 @@ def lines(text, start):
 def test_rows_are_mean_and_sample_deviation_in_the_ladders_order(report):
     table = report.probes("mosd", "ladder").splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == [
-        "from scratch",
+        "no pre-training",
         "DOS",
         "PointINS, *spatial* preset",
     ]
@@ -107,7 +107,7 @@ def test_rows_are_mean_and_sample_deviation_in_the_ladders_order(report):
         "1.5 ± 0.0",
         "2",
     ]
-    (scratch,) = lines("\n".join(table), "| from scratch")
+    (scratch,) = lines("\n".join(table), "| no pre-training")
     assert "| 5.0 | 10.0 | - | 80.0 | 0.00 | - | - | 1.0 | 1 |" in scratch
 
 

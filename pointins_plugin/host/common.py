@@ -1,0 +1,26 @@
+"""Names that are the plugin's own on either host."""
+
+from .standalone.checkpoint import load_checkpoint
+from .standalone.env import seeded
+from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
+from .standalone.nuscenes import NuScenesDataset
+from .standalone.point_group import bias_losses
+from .standalone.semantic_kitti import CLASSES as SEMANTIC_KITTI_CLASSES
+from .standalone.semantic_kitti import SEQUENCES as SEMANTIC_KITTI_SEQUENCES
+from .standalone.semantic_kitti import SemanticKITTIDataset
+from .standalone.signals import STOP_CODES, StopSignals
+from .standalone.testers import load_all
+
+__all__ = [
+    "NUSCENES_CLASSES",
+    "SEMANTIC_KITTI_CLASSES",
+    "SEMANTIC_KITTI_SEQUENCES",
+    "STOP_CODES",
+    "NuScenesDataset",
+    "SemanticKITTIDataset",
+    "StopSignals",
+    "bias_losses",
+    "load_all",
+    "load_checkpoint",
+    "seeded",
+]
