@@ -150,13 +150,16 @@ def measure(args: argparse.Namespace) -> list[dict]:
     rows = []
     for kind, taken in times.items():
         pairs = list(zip(taken, times["sonata"], strict=True))
+        ratios = [a[0] / b[0] for a, b in pairs]
         rows.append(
             {
                 "model": names[kind],
                 "points": sum(len(b["global_coord"]) for b in batches) // len(batches),
                 "step_s": statistics.median(clock for clock, _ in taken),
                 "process_s": statistics.median(process for _, process in taken),
-                "ratio": statistics.median(a[0] / b[0] for a, b in pairs),
+                "ratio": statistics.median(ratios),
+                "ratio_min": min(ratios),
+                "ratio_max": max(ratios),
                 "process_ratio": statistics.median(a[1] / b[1] for a, b in pairs),
             }
         )
