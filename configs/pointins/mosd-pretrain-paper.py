@@ -1,4 +1,7 @@
-"""PointINS on mOSD with the *paper* preset, the twin of mosd-pretrain."""
+"""PointINS on mOSD with the *paper* preset, the twin of mosd-pretrain.
+
+Row `pointins-paper` of the study (docs/study.md).
+"""
 
 _base_ = ["mosd-pretrain.py", "_base_/paper.py"]
 

@@ -1,4 +1,7 @@
-"""PointContrast (hardest-contrastive loss) on mOSD: the -nce run, other loss."""
+"""PointContrast (hardest-contrastive loss) on mOSD: the -nce run, other loss.
+
+Row `pointcontrast-hardest` of the study (docs/study.md).
+"""
 
 _base_ = ["mosd-pretrain-pointcontrast-nce.py"]
 

@@ -2,6 +2,8 @@
 
 The two views are what two cameras above and around the table would see. Without
 offsets there is nothing to score, so that nothing is evaluated.
+
+Row `pointcontrast-nce` of the study (docs/study.md).
 """
 
 _base_ = ["mosd-pretrain.py", "_base_/contrast.py"]

@@ -3,6 +3,8 @@
 The twin of mosd-pretrain: tokens are the 1.5 cm cells, which the network has features
 for. Views are sampled to one point a cell after augmentation, where convolutions need
 it.
+
+Row `pointins-spunet` of the study (docs/study.md).
 """
 
 _base_ = ["mosd-pretrain.py"]

@@ -1,6 +1,8 @@
 """DOS on mOSD beside true offsets: the ceiling of mosd-pretrain.
 
 The same run, but for targets of the offset branch that come from labels.
+
+Row `supervised-offset` of the study (docs/study.md).
 """
 
 _base_ = ["mosd-pretrain.py"]

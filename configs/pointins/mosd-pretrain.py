@@ -4,6 +4,8 @@ Tokens are the 1.5 cm cells (all three pools are undone). Views show nearly the 
 scene: an object cut by the edge of a view has its centre elsewhere. The magnitude
 prior is the gamma distribution that `pointins fit-prior data/mosd` finds without
 labels.
+
+Row `pointins-spatial` of the study (docs/study.md).
 """
 
 import os

@@ -1,4 +1,7 @@
-"""PointINS on procedural rooms with the *paper* preset, the twin of rooms-pretrain."""
+"""PointINS on procedural rooms with the *paper* preset, the twin of rooms-pretrain.
+
+Row `pointins-paper` of the study (docs/study.md).
+"""
 
 _base_ = ["rooms-pretrain.py", "_base_/paper.py"]
 

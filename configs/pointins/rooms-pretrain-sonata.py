@@ -1,6 +1,8 @@
 """Sonata on procedural rooms: the same run without the offset branch.
 
 Without it there are no offsets to score, so that nothing is evaluated.
+
+Row `sonata` of the study (docs/study.md).
 """
 
 _base_ = ["rooms-pretrain-sonata-offset.py", "_base_/baseline.py"]

@@ -1,4 +1,7 @@
-"""PointINS on streets with the *paper* preset, the twin of streets-pretrain."""
+"""PointINS on streets with the *paper* preset, the twin of streets-pretrain.
+
+Row `pointins-paper` of the study (docs/study.md).
+"""
 
 _base_ = ["streets-pretrain.py", "_base_/paper.py"]
 

@@ -2,6 +2,8 @@
 
 The two views are what two sensors beside the road would see of a scan. Without offsets
 there is nothing to score, so that nothing is evaluated.
+
+Row `pointcontrast-nce` of the study (docs/study.md).
 """
 
 _base_ = ["streets-pretrain.py", "_base_/contrast.py"]

@@ -4,6 +4,8 @@ Tokens are the 15 cm cells (all three pools are undone); the input is where a po
 and how strongly it returned. The magnitude prior is the log-normal that
 `pointins fit-prior --config pointins/streets-pretrain --ground-height 0.2
 --min-cluster-size 30 --max-scenes 20` finds without labels.
+
+Row `pointins-spatial` of the study (docs/study.md).
 """
 
 _base_ = ["_base_/default_runtime.py", "_base_/spatial_lidar.py"]

@@ -9,11 +9,23 @@ starts from random weights.
 
 # `small`: a training run takes at most six minutes of two cores. `quick`: a smoke run.
 # `large`: ten times the tokens and steps and Sonata's width, for one modern GPU.
-# Probes take two scenes a step, so that there are hundreds of steps, and a higher rate:
-# at the configs' rate a short probe of instances is not at its end, and then a random
-# backbone does as well as any.
+# Probes take two scenes a step, so that there are hundreds of steps, and higher rates:
+# at the configs' rates a short probe is not at its end, and then a random backbone does
+# as well as any. The linear head of classes takes the highest: on streets it goes from
+# an mIoU of 43 to 53 in 240 steps, and what limits instances is their class. Rates were
+# chosen on training scenes.
+class_head = {"param_dicts": [dict(keyword="seg_head", lr=0.1)]}
+class_rate = {"scheduler.max_lr": [0.1, 0.01]}
+# Rooms of evaluation have layouts and furniture that no room of training has: every
+# class is split by style (straight sofas are trained on, those with a chaise tested)
+# or by proportions, for pre-training and probes alike; see datasets/room_shapes.py.
 rooms_of = {
-    name: {"data.train.num_scenes": train, "data.val.num_scenes": val}
+    name: {
+        "data.train.num_scenes": train,
+        "data.train.shapes": "seen",
+        "data.val.num_scenes": val,
+        "data.val.shapes": "held_out",
+    }
     for name, train, val in (("small", 120, 12), ("quick", 6, 2), ("large", 1200, 60))
 }
 streets_of = {
@@ -59,9 +71,10 @@ sizes = dict(
                 "batch_size": 2,
                 "epoch": 20,
                 "eval_epoch": 2,
-                "scheduler.max_lr": [0.006, 0.0006],
+                "scheduler.max_lr": [0.006, 0.1],
+                **class_head,
             },
-            semantics={"batch_size": 2, "epoch": 6, "eval_epoch": 2},
+            semantics={"batch_size": 2, "epoch": 12, "eval_epoch": 2, **class_rate},
             tuning={"batch_size": 2, "epoch": 10, "eval_epoch": 1},
         ),
         rooms=dict(
@@ -71,16 +84,23 @@ sizes = dict(
                 "batch_size": 2,
                 "epoch": 8,
                 "eval_epoch": 2,
-                "scheduler.max_lr": [0.006, 0.0006],
+                "scheduler.max_lr": [0.006, 0.1],
+                **class_head,
             },
-            semantics={"batch_size": 2, "epoch": 4, "eval_epoch": 2},
+            semantics={"batch_size": 2, "epoch": 4, "eval_epoch": 2, **class_rate},
             tuning={"batch_size": 2, "epoch": 4, "eval_epoch": 1},
         ),
         streets=dict(
             shared=streets_of["small"],
             pretraining={"epoch": 6, "eval_epoch": 2},
-            instances={"batch_size": 2, "epoch": 6, "eval_epoch": 2},
-            semantics={"batch_size": 2, "epoch": 4, "eval_epoch": 2},
+            instances={
+                "batch_size": 2,
+                "epoch": 6,
+                "eval_epoch": 2,
+                "scheduler.max_lr": [0.01, 0.1],
+                **class_head,
+            },
+            semantics={"batch_size": 2, "epoch": 6, "eval_epoch": 2, **class_rate},
             tuning={"batch_size": 2, "epoch": 4, "eval_epoch": 1},
         ),
         probe_scenes=40,
@@ -102,6 +122,7 @@ sizes = dict(
     ),
 )
 del rooms_of, streets_of, once, quick_stages, wide, large, large_stages
+del class_head, class_rate
 
 # for every run of a kind
 pretraining = {"hooks.LabelFreeInstanceEvaluator.every": 0, "num_worker": 0}

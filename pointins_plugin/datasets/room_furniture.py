@@ -1,6 +1,7 @@
 """Furniture, built of solids at random sizes and styles.
 
 An object stands on z = 0 around the origin: x is its width, +y its front, -y its back.
+Its style and its measures are those that ``room_shapes`` lets it have.
 """
 
 import math
@@ -21,6 +22,7 @@ from .room_colors import (
     WOODS,
     pick,
 )
+from .room_shapes import Shapes
 from .solids import Maker, Solids, align_z
 
 Rng = np.random.Generator
@@ -48,11 +50,19 @@ class Support:
 
 @dataclass
 class Piece:
-    """One object: its solids, the name of its class and what it can carry."""
+    """One object.
+
+    Attributes:
+        name: of its class.
+        solids: it is built of.
+        supports: what it can carry things on.
+        shape: its styles and measures by the names of ``room_shapes``.
+    """
 
     name: str
     solids: Solids
     supports: list[Support] = field(default_factory=list)
+    shape: dict[str, str | float] = field(default_factory=dict)
 
     def __post_init__(self):
         low, high = self.solids.bounds()
@@ -93,7 +103,10 @@ def _legs(make, x, y, top, thick, color, splay=0.0, round_=False, pattern=GRAIN)
                 make.box((sx * x, sy * y, top / 2), size, color, pattern=pattern)
 
 
-def table(rng: Rng, wood, width=None, depth=None, height=None) -> Piece:
+_TABLES = ("legs", "splayed", "panels", "trestle")
+
+
+def table(rng: Rng, shapes: Shapes, wood, width=None, depth=None, height=None) -> Piece:
     """A rectangular table: four legs, two panels or a trestle."""
     make = Maker()
     w = width or rng.uniform(0.9, 2.0)
@@ -103,9 +116,10 @@ def table(rng: Rng, wood, width=None, depth=None, height=None) -> Piece:
     color = np.clip(wood + rng.normal(0, 8), 20, 245)
     under = h - thick
     make.box((0, 0, h - thick / 2), (w, d, thick), color, 0.006, pattern=GRAIN)
-    style = rng.choice(4, p=[0.45, 0.25, 0.15, 0.15])
+    drawn = _TABLES[rng.choice(4, p=[0.45, 0.25, 0.15, 0.15])]
+    base = shapes.style("table.base", drawn)
     leg = color if rng.random() < 0.6 else pick(rng, METALS)
-    if style == 0:
+    if base == "legs":
         t = rng.uniform(0.04, 0.08)
         _legs(make, w / 2 - t, d / 2 - t, under, t, leg)
         if rng.random() < 0.5:
@@ -114,12 +128,12 @@ def table(rng: Rng, wood, width=None, depth=None, height=None) -> Piece:
                 make.box(
                     (0, sy * (d / 2 - t), under - 0.04), size, color, pattern=GRAIN
                 )
-    elif style == 1:
+    elif base == "splayed":
         t = rng.uniform(0.035, 0.055)
         splay = min(0.05, d * 0.06)
         inset = t + splay
         _legs(make, w / 2 - inset, d / 2 - inset, under, t, leg, splay)
-    elif style == 2:
+    elif base == "panels":
         for sx in (-1, 1):
             size = (0.03, d * 0.85, under)
             make.box((sx * (w / 2 - 0.08), 0, under / 2), size, leg, pattern=GRAIN)
@@ -132,10 +146,10 @@ def table(rng: Rng, wood, width=None, depth=None, height=None) -> Piece:
             make.box((x, 0, under / 2 + 0.02), (0.06, 0.08, under - 0.04), leg)
         make.box((0, 0, under * 0.4), (w * 0.72, 0.03, 0.06), leg)
     top = Support(0, 0, h, w / 2 - 0.02, d / 2 - 0.02, 0.9, "top")
-    return Piece("table", make.build(), [top])
+    return Piece("table", make.build(), [top], {"table.base": base})
 
 
-def round_table(rng: Rng, wood, radius=None, height=None) -> Piece:
+def round_table(rng: Rng, shapes: Shapes, wood, radius=None, height=None) -> Piece:
     """A round table on a pedestal or on splayed legs."""
     make = Maker()
     r = radius or rng.uniform(0.4, 0.65)
@@ -144,7 +158,9 @@ def round_table(rng: Rng, wood, radius=None, height=None) -> Piece:
     color = np.clip(wood + rng.normal(0, 8), 20, 245)
     under = h - thick
     make.pole((0, 0, under), (0, 0, h), r, color, pattern=GRAIN)
-    if rng.random() < 0.6:
+    drawn = "pedestal" if rng.random() < 0.6 else "legs"
+    base = shapes.style("round_table.base", drawn)
+    if base == "pedestal":
         leg = pick(rng, METALS) if rng.random() < 0.5 else color
         make.pole((0, 0, 0.03), (0, 0, under), 0.05, leg, 0.04)
         make.pole((0, 0, 0), (0, 0, 0.03), r * 0.55, leg, r * 0.5)
@@ -152,10 +168,10 @@ def round_table(rng: Rng, wood, radius=None, height=None) -> Piece:
         _legs(make, r * 0.5, r * 0.5, under, 0.045, color, r * 0.08)
     side = r * 0.68
     top = Support(0, 0, h, side, side, 0.9, "top")
-    return Piece("table", make.build(), [top])
+    return Piece("table", make.build(), [top], {"round_table.base": base})
 
 
-def desk(rng: Rng, wood) -> Piece:
+def desk(rng: Rng, shapes: Shapes, wood) -> Piece:
     """A desk: open to its front, a drawer unit on one side or panels on both."""
     make = Maker()
     w, d, h = rng.uniform(1.1, 1.8), rng.uniform(0.6, 0.8), rng.uniform(0.71, 0.76)
@@ -164,7 +180,8 @@ def desk(rng: Rng, wood) -> Piece:
     frame = color if rng.random() < 0.5 else pick(rng, METALS)
     under = h - thick
     make.box((0, 0, h - thick / 2), (w, d, thick), color, 0.004, pattern=GRAIN)
-    if rng.random() < 0.5:
+    base = shapes.style("desk.base", "drawers" if rng.random() < 0.5 else "legs")
+    if base == "drawers":
         unit, side = rng.uniform(0.36, 0.44), rng.choice([-1, 1])
         x = side * (w / 2 - unit / 2 - 0.02)
         make.slab(
@@ -184,19 +201,27 @@ def desk(rng: Rng, wood) -> Piece:
         _legs(make, w / 2 - 0.05, d / 2 - 0.05, under, 0.045, frame, pattern=0)
         make.box((0, -d / 2 + 0.06, under - 0.2), (w - 0.14, 0.02, 0.3), color)
     top = Support(0, 0, h, w / 2 - 0.02, d / 2 - 0.02, 0.9, "top")
-    return Piece("table", make.build(), [top])
+    return Piece("table", make.build(), [top], {"desk.base": base})
 
 
-def coffee_table(rng: Rng, wood) -> Piece:
+def coffee_table(rng: Rng, shapes: Shapes, wood) -> Piece:
     """A low table, rectangular or round."""
     height = rng.uniform(0.36, 0.48)
     if rng.random() < 0.4:
-        return round_table(rng, wood, radius=rng.uniform(0.3, 0.45), height=height)
-    return table(rng, wood, rng.uniform(0.7, 1.2), rng.uniform(0.45, 0.7), height)
+        return round_table(
+            rng, shapes, wood, radius=rng.uniform(0.3, 0.45), height=height
+        )
+    return table(
+        rng, shapes, wood, rng.uniform(0.7, 1.2), rng.uniform(0.45, 0.7), height
+    )
 
 
-def chair(rng: Rng, style: int, wood, fabric) -> Piece:
+_CHAIRS = ("slats", "panel", "shell", "swivel", "stool")
+
+
+def chair(rng: Rng, shapes: Shapes, style: int, wood, fabric) -> Piece:
     """A chair. Styles: 0 wooden slats, 1 panel back, 2 shell, 3 swivel, 4 stool."""
+    kind = shapes.style("chair.kind", _CHAIRS[style])
     make = Maker()
     w, d = rng.uniform(0.40, 0.48), rng.uniform(0.40, 0.47)
     seat, back = rng.uniform(0.43, 0.48), rng.uniform(0.36, 0.52)
@@ -211,7 +236,7 @@ def chair(rng: Rng, style: int, wood, fabric) -> Piece:
         y = -d / 2 + size[1] / 2 - math.tan(lean) * z
         make.box((x, y, seat + z), size, paint, rounding, tilt=lean, pattern=pattern)
 
-    if style == 0:
+    if kind == "slats":
         t = rng.uniform(0.03, 0.042)
         make.box((0, 0, seat - 0.015), (w, d, 0.03), color, 0.008, pattern=GRAIN)
         _legs(make, w / 2 - t, d / 2 - t, seat - 0.03, t, color)
@@ -222,18 +247,18 @@ def chair(rng: Rng, style: int, wood, fabric) -> Piece:
         for i in range(slats):
             z = back * (0.35 + 0.6 * i / max(slats - 1, 1))
             leaning(0, z, (w - 2 * t, 0.016, 0.05), color, pattern=GRAIN)
-    elif style == 1:
+    elif kind == "panel":
         t = rng.uniform(0.028, 0.04)
         make.box((0, 0, seat - 0.03), (w, d, 0.06), cloth, 0.025, pattern=MOTTLED)
         _legs(make, w / 2 - t, d / 2 - t, seat - 0.06, t, color, round_=True)
         size = (w * 0.96, 0.04, back - 0.03)
         leaning(0, back / 2 + 0.015, size, cloth, 0.018, MOTTLED)
-    elif style == 2:
+    elif kind == "shell":
         plastic = pick(rng, PLASTICS)
         make.box((0, 0, seat - 0.02), (w, d, 0.04), plastic, 0.018)
         leaning(0, back / 2, (w * 0.94, 0.025, back), plastic, 0.012)
         _legs(make, w * 0.3, d * 0.3, seat - 0.04, 0.03, metal, 0.07)
-    elif style == 3:
+    elif kind == "swivel":
         make.box((0, 0, seat - 0.035), (w, d, 0.07), cloth, 0.033, pattern=MOTTLED)
         size = (w * 0.92, 0.06, back)
         leaning(0, back / 2 + 0.1, size, cloth, 0.028, MOTTLED)
@@ -254,19 +279,20 @@ def chair(rng: Rng, style: int, wood, fabric) -> Piece:
         r = w * 0.42
         make.pole((0, 0, seat - 0.04), (0, 0, seat), r, cloth, pattern=MOTTLED)
         _legs(make, r * 0.55, r * 0.55, seat - 0.04, 0.03, color, 0.04)
-    return Piece("chair", make.build(), [sit])
+    return Piece("chair", make.build(), [sit], {"chair.kind": kind})
 
 
-def armchair(rng: Rng, fabric) -> Piece:
+def armchair(rng: Rng, shapes: Shapes, fabric) -> Piece:
     """A padded chair with arms."""
     make = Maker()
     w, d, seat = (
-        rng.uniform(0.72, 0.85),
+        rng.uniform(*shapes.span("armchair.width")),
         rng.uniform(0.72, 0.85),
         rng.uniform(0.38, 0.44),
     )
     arm, cloth = rng.uniform(0.1, 0.15), np.clip(fabric + rng.normal(0, 6), 20, 245)
     inner = w - 2 * arm
+    back = rng.uniform(*shapes.span("armchair.back"))
     make.slab(
         (-inner / 2, -d / 2 + 0.12, 0.1),
         (inner / 2, d / 2, seat),
@@ -276,7 +302,7 @@ def armchair(rng: Rng, fabric) -> Piece:
     )
     make.slab(
         (-inner / 2, -d / 2, 0.1),
-        (inner / 2, -d / 2 + 0.18, rng.uniform(0.75, 0.9)),
+        (inner / 2, -d / 2 + 0.18, back),
         cloth,
         rounding=0.06,
         pattern=MOTTLED,
@@ -287,10 +313,11 @@ def armchair(rng: Rng, fabric) -> Piece:
         make.box((x, 0, 0.35), size, cloth, 0.04, pattern=MOTTLED)
     _legs(make, w / 2 - 0.06, d / 2 - 0.06, 0.1, 0.04, WOODS[2], round_=True)
     sit = Support(0, 0.08, seat, inner * 0.4, d * 0.28, 0.5, "seat")
-    return Piece("chair", make.build(), [sit])
+    shape = {"armchair.width": w, "armchair.back": back}
+    return Piece("chair", make.build(), [sit], shape)
 
 
-def sofa(rng: Rng, fabric) -> Piece:
+def sofa(rng: Rng, shapes: Shapes, fabric) -> Piece:
     """A sofa with arms, seat and back cushions, sometimes L-shaped."""
     make = Maker()
     seats = rng.integers(2, 4)
@@ -309,7 +336,8 @@ def sofa(rng: Rng, fabric) -> Piece:
     make.slab(
         (-w / 2, -d / 2, low), (w / 2, -d / 2 + back_t, back_h - 0.06), cloth, **options
     )
-    long = rng.random() < 0.3
+    plan = shapes.style("sofa.plan", "chaise" if rng.random() < 0.3 else "straight")
+    long = plan == "chaise"
     side = rng.choice([-1, 1])
     for sx in (-1, 1):
         x = sx * (inner + arm) / 2
@@ -362,16 +390,17 @@ def sofa(rng: Rng, fabric) -> Piece:
         )
     front = back_t + 0.16
     sit = Support(0, front / 2, seat, inner / 2 - 0.02, (d - front) / 2, 0.6, "seat")
-    return Piece("sofa", make.build(), [sit])
+    return Piece("sofa", make.build(), [sit], {"sofa.plan": plan})
 
 
-def bed(rng: Rng, wood, fabric) -> Piece:
+_BEDS = {"single": 0.95, "small_double": 1.25, "double": 1.5, "king": 1.7}
+
+
+def bed(rng: Rng, shapes: Shapes, wood, fabric) -> Piece:
     """A bed with its head at the back."""
     make = Maker()
-    w, d = (
-        rng.choice([0.95, 1.25, 1.5, 1.7]) + rng.uniform(-0.04, 0.04),
-        rng.uniform(2.0, 2.15),
-    )
+    size = shapes.style("bed.size", list(_BEDS)[rng.choice(len(_BEDS))])
+    w, d = _BEDS[size] + rng.uniform(-0.04, 0.04), rng.uniform(2.0, 2.15)
     frame, top = rng.uniform(0.22, 0.32), rng.uniform(0.46, 0.58)
     color = wood if rng.random() < 0.6 else pick(rng, FABRICS)
     sheet, blanket = pick(rng, PAINTS), np.clip(fabric + rng.normal(0, 6), 20, 245)
@@ -382,9 +411,10 @@ def bed(rng: Rng, wood, fabric) -> Piece:
         rounding=0.01,
         pattern=GRAIN,
     )
+    head = rng.uniform(*shapes.span("bed.head"))
     make.slab(
         (-w / 2, -d / 2, 0.1),
-        (w / 2, -d / 2 + 0.05, rng.uniform(0.8, 1.15)),
+        (w / 2, -d / 2 + 0.05, head),
         color,
         rounding=0.01,
         pattern=GRAIN,
@@ -404,11 +434,12 @@ def bed(rng: Rng, wood, fabric) -> Piece:
         pattern=MOTTLED,
     )
     _legs(make, w / 2 - 0.05, d / 2 - 0.05, 0.1, 0.06, color)
-    head = Support(0, -d / 2 + 0.3, top - 0.02, w / 2 - 0.05, 0.2, 0.5, "seat")
-    return Piece("bed", make.build(), [head])
+    place = Support(0, -d / 2 + 0.3, top - 0.02, w / 2 - 0.05, 0.2, 0.5, "seat")
+    shape = {"bed.size": size, "bed.head": head}
+    return Piece("bed", make.build(), [place], shape)
 
 
-def shelf(rng: Rng, wood, low=False) -> Piece:
+def shelf(rng: Rng, shapes: Shapes, wood, low=False) -> Piece:
     """A bookshelf: sides, boards and, mostly, a back."""
     make = Maker()
     w, d = rng.uniform(0.6, 1.2), rng.uniform(0.26, 0.38)
@@ -419,7 +450,8 @@ def shelf(rng: Rng, wood, low=False) -> Piece:
         color = pick(rng, PAINTS)
     for sx in (-1, 1):
         make.box((sx * (w - t) / 2, 0, h / 2), (t, d, h), color, pattern=GRAIN)
-    if rng.random() < 0.75:
+    back = shapes.style("shelf.back", "closed" if rng.random() < 0.75 else "open")
+    if back == "closed":
         size = (w - 2 * t, 0.01, h - 0.06)
         make.box((0, -d / 2 + 0.005, h / 2), size, np.clip(color * 0.93, 0, 250))
     count = max(2, round(h / rng.uniform(0.3, 0.42)))
@@ -439,22 +471,33 @@ def shelf(rng: Rng, wood, low=False) -> Piece:
                 "board" if i < count else "top",
             )
         )
-    return Piece("shelf", make.build(), supports)
+    return Piece("shelf", make.build(), supports, {"shelf.back": back})
 
 
-def cabinet(rng: Rng, wood, kind="sideboard") -> Piece:
+def cabinet(rng: Rng, shapes: Shapes, wood, kind="sideboard") -> Piece:
     """A closed cabinet with doors or drawers: sideboard, wardrobe or nightstand."""
     make = Maker()
     if kind == "wardrobe":
-        w, d, h = rng.uniform(0.8, 1.8), rng.uniform(0.52, 0.62), rng.uniform(1.8, 2.2)
+        w, d, h = (
+            rng.uniform(*shapes.span("wardrobe.width")),
+            rng.uniform(0.52, 0.62),
+            rng.uniform(1.8, 2.2),
+        )
+        shape = {"wardrobe.width": w}
     elif kind == "nightstand":
         w, d, h = (
             rng.uniform(0.38, 0.52),
             rng.uniform(0.35, 0.45),
-            rng.uniform(0.42, 0.6),
+            rng.uniform(*shapes.span("nightstand.height")),
         )
+        shape = {"nightstand.height": h}
     else:
-        w, d, h = rng.uniform(0.8, 1.8), rng.uniform(0.36, 0.5), rng.uniform(0.45, 0.95)
+        w, d, h = (
+            rng.uniform(0.8, 1.8),
+            rng.uniform(0.36, 0.5),
+            rng.uniform(*shapes.span("sideboard.height")),
+        )
+        shape = {"sideboard.height": h}
     color = np.clip(wood + rng.normal(0, 8), 20, 245)
     if rng.random() < 0.4:
         color = pick(rng, PAINTS)
@@ -462,7 +505,12 @@ def cabinet(rng: Rng, wood, kind="sideboard") -> Piece:
     metal, foot = pick(rng, METALS), rng.uniform(0.02, 0.12)
     make.slab((-w / 2, -d / 2, foot), (w / 2, d / 2 - 0.02, h), color, pattern=GRAIN)
     columns = max(1, round(w / rng.uniform(0.42, 0.6)))
-    rows = 1 if kind == "wardrobe" or rng.random() < 0.4 else rng.integers(2, 4)
+    rows = 1
+    if kind != "wardrobe":
+        drawn = "doors" if rng.random() < 0.4 else "drawers"
+        shape["cabinet.front"] = shapes.style("cabinet.front", drawn)
+        if shape["cabinet.front"] == "drawers":
+            rows = rng.integers(2, 4)
     cell_w, cell_h = w / columns, (h - foot) / rows
     for i in range(columns):
         for j in range(rows):
@@ -479,12 +527,12 @@ def cabinet(rng: Rng, wood, kind="sideboard") -> Piece:
     supports = []
     if h < 1.5:
         supports = [Support(0, -0.01, h, w / 2 - 0.02, d / 2 - 0.03, 0.9, "top")]
-    return Piece("cabinet", make.build(), supports)
+    return Piece("cabinet", make.build(), supports, shape)
 
 
-def lamp(rng: Rng, standing: bool) -> Piece:
+def lamp(rng: Rng, shapes: Shapes, standing: bool) -> Piece:
     """A lamp with a shade: on the floor (thin pole) or on a table."""
-    make = Maker()
+    make, shape = Maker(), {}
     metal, shade = pick(rng, METALS), pick(rng, PAINTS)
     if rng.random() < 0.25:
         shade = pick(rng, FABRICS)
@@ -497,21 +545,36 @@ def lamp(rng: Rng, standing: bool) -> Piece:
         h, r = rng.uniform(0.35, 0.55), rng.uniform(0.1, 0.16)
         shade_h = rng.uniform(0.14, 0.2)
         body = pick(rng, PLASTICS)
-        if rng.random() < 0.5:
+        drawn = "ball" if rng.random() < 0.5 else "rod"
+        shape["table_lamp.body"] = shapes.style("table_lamp.body", drawn)
+        if shape["table_lamp.body"] == "ball":
             half = (0.07, 0.07, (h - shade_h) * 0.4)
             make.ball((0, 0, half[2]), half, body)
             make.pole((0, 0, half[2]), (0, 0, h - shade_h), 0.012, metal)
         else:
             make.pole((0, 0, 0), (0, 0, 0.02), 0.075, metal)
             make.pole((0, 0, 0.02), (0, 0, h - shade_h), 0.011, metal)
-    make.pole((0, 0, h - shade_h), (0, 0, h), r, shade, r * rng.uniform(0.55, 1.0))
-    return Piece("lamp", make.build())
+    shape["lamp.taper"] = rng.uniform(*shapes.span("lamp.taper"))
+    upper = r * shape["lamp.taper"]
+    make.pole((0, 0, h - shade_h), (0, 0, h), r, shade, upper)
+    return Piece("lamp", make.build(), [], shape)
 
 
-def box(rng: Rng, size=None) -> Piece:
+def _turned(size, stance: str) -> np.ndarray:
+    """Return a box's size laid on its largest side, or stood on its smallest."""
+    size = np.array(size)
+    up = size.argmin() if stance == "flat" else size.argmax()
+    size[[2, up]] = size[[up, 2]]
+    return size
+
+
+def box(rng: Rng, shapes: Shapes, size=None) -> Piece:
     """A box: carton, crate or storage box, some with a lid."""
     make = Maker()
-    w, d, h = rng.uniform(0.22, 0.6, 3) * (1, 0.8, 0.75) if size is None else size
+    size = rng.uniform(0.22, 0.6, 3) * (1, 0.8, 0.75) if size is None else size
+    drawn = "flat" if size[2] <= min(size[:2]) else "upright"
+    stance = shapes.style("box.stance", drawn)
+    w, d, h = size if stance == drawn else _turned(size, stance)
     color = pick(rng, CARTONS) if rng.random() < 0.6 else pick(rng, PLASTICS)
     pattern = MOTTLED if rng.random() < 0.3 else 0
     if rng.random() < 0.3 and h > 0.12:
@@ -524,15 +587,17 @@ def box(rng: Rng, size=None) -> Piece:
             tape = np.clip(color + 28, 0, 250)
             make.box((0, 0, h), (w * 1.002, 0.05, 0.0015), tape)
     top = Support(0, 0, h, w / 2, d / 2, 0.5, "box")
-    return Piece("box", make.build(), [top])
+    return Piece("box", make.build(), [top], {"box.stance": stance})
 
 
-def books(rng: Rng, width: float, depth: float, clear: float) -> Piece:
+def books(rng: Rng, shapes: Shapes, width: float, depth: float, clear: float) -> Piece:
     """A row of standing books, no wider than ``width``, or a pile."""
     make = Maker()
     tall = min(clear - 0.02, 0.3)
     deep = min(depth, 0.24)
-    if tall > 0.16 and rng.random() < 0.8:
+    drawn = "row" if tall > 0.16 and rng.random() < 0.8 else "pile"
+    order = shapes.style("books.order", drawn)
+    if order == "row":
         x, end = 0.0, min(width, rng.uniform(0.15, 0.6))
         while x < end - 0.02:
             t = min(rng.uniform(0.018, 0.05), end - x)
@@ -553,50 +618,55 @@ def books(rng: Rng, width: float, depth: float, clear: float) -> Piece:
             z += t
         if z == 0.0:
             make.box((0, 0, 0.008), (min(width, 0.2), deep * 0.8, 0.015), CARTONS[0])
-    return Piece("books", make.build())
+    return Piece("books", make.build(), [], {"books.order": order})
 
 
-def plant(rng: Rng, standing: bool) -> Piece:
+def plant(rng: Rng, shapes: Shapes, standing: bool) -> Piece:
     """A plant in a pot: stems and flat leaves."""
     make = Maker()
     scale = rng.uniform(0.9, 1.25) if standing else rng.uniform(0.32, 0.45)
     r, pot = 0.15 * scale, 0.27 * scale
     make.pole((0, 0, 0), (0, 0, pot), r * 0.75, pick(rng, [*PLASTICS, *CARTONS]), r)
     green = pick(rng, LEAVES)
-    reach, crown = 0.3 * scale, rng.uniform(0.6, 0.95) * scale
+    reach, crown = 0.3 * scale, rng.uniform(*shapes.span("plant.crown"))
     for _ in range(rng.integers(10, 18)):
         angle, out = (
             rng.uniform(0, 2 * math.pi),
             math.sqrt(rng.uniform(0.05, 1)) * reach,
         )
-        lift = pot + crown * rng.uniform(0.25, 0.95) * (1 - 0.35 * out / reach)
+        lift = pot + crown * scale * rng.uniform(0.25, 0.95) * (1 - 0.35 * out / reach)
         tip = np.array([math.cos(angle) * out, math.sin(angle) * out, lift])
         up = align_z(
             np.array([*(tip[:2] * 0.9), 0.12 * scale + 0.3 * abs(rng.normal())])
         )
-        half = np.array([0.07, 0.1, 0.012]) * scale * rng.uniform(0.8, 1.3)
+        leaf = rng.uniform(*shapes.span("plant.leaf"))
+        half = np.array([0.07, 0.1, 0.012]) * scale * leaf
         make.ball(tip, half, np.clip(green + rng.normal(0, 10), 10, 240), up)
         make.pole((0, 0, pot * 0.9), tip, 0.006 * scale + 0.003, green * 0.8)
-    return Piece("plant", make.build())
+    shape = {"plant.crown": crown, "plant.leaf": leaf}  # of its last leaf
+    return Piece("plant", make.build(), [], shape)
 
 
-def screen(rng: Rng, large: bool) -> Piece:
+def screen(rng: Rng, shapes: Shapes, large: bool) -> Piece:
     """A flat screen on its foot: a monitor or a television."""
     make = Maker()
-    w = rng.uniform(0.9, 1.3) if large else rng.uniform(0.48, 0.68)
+    kind = "television" if large else "monitor"
+    w = rng.uniform(*shapes.span(f"{kind}.width"))
     h = w * 0.58
-    lift = rng.uniform(0.04, 0.08) if large else rng.uniform(0.1, 0.16)
+    lift = rng.uniform(*shapes.span(f"{kind}.lift"))
     dark = np.array([28, 29, 32]) + rng.uniform(0, 14)
     make.box((0, 0, 0.01), (w * 0.4, rng.uniform(0.16, 0.2), 0.015), dark)
     make.box((0, -0.025, lift / 2 + 0.05), (0.06, 0.02, lift + 0.1), dark)
     make.box((0, 0, lift + h / 2), (w, 0.03, h), dark, 0.005, returns=0.75)
-    return Piece("screen", make.build())
+    shape = {f"{kind}.width": w, f"{kind}.lift": lift}
+    return Piece("screen", make.build(), [], shape)
 
 
-def cushion(rng: Rng, leaning: bool) -> Piece:
+def cushion(rng: Rng, shapes: Shapes, leaning: bool) -> Piece:
     """A cushion, lying or leaning back."""
     make = Maker()
-    s, t = rng.uniform(0.36, 0.48), rng.uniform(0.1, 0.14)
+    s = rng.uniform(*shapes.span("cushion.side"))
+    t = rng.uniform(*shapes.span("cushion.thickness"))
     color = pick(rng, FABRICS if rng.random() < 0.7 else PAINTS, 20)
     if leaning:
         tilt = rng.uniform(0.15, 0.35)
@@ -606,7 +676,8 @@ def cushion(rng: Rng, leaning: bool) -> Piece:
     else:
         size = (s * rng.uniform(1, 1.4), s, t)
         make.box((0, 0, t / 2), size, color, t * 0.48, pattern=MOTTLED)
-    return Piece("cushion", make.build())
+    shape = {"cushion.side": s, "cushion.thickness": t}
+    return Piece("cushion", make.build(), [], shape)
 
 
 nightstand = partial(cabinet, kind="nightstand")

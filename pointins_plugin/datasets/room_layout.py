@@ -19,6 +19,7 @@ from .room_colors import (
     pick,
 )
 from .room_furniture import Piece, Rng, Support
+from .room_shapes import Shapes
 from .solids import Footprints, Maker, Solids, footprints, overlaps
 
 STUFF = ("wall", "floor", "door", "window", "picture")
@@ -40,6 +41,7 @@ CLASSES = (*STUFF, *THINGS)
 
 _WALL = 0.12  # thickness, m
 _UNPLACED = 12  # places tried before an object is left out
+_ALL = Shapes()
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Room:
         outline: (m, 2) corners of the floor, counter-clockwise, m.
         height: of the walls, m.
         occupied: footprints of everything but the floor.
+        shapes: of each object, see ``Piece``.
     """
 
     solids: Solids
@@ -61,6 +64,7 @@ class Room:
     outline: np.ndarray
     height: float
     occupied: Footprints
+    shapes: list[dict[str, str | float]]
 
 
 @dataclass
@@ -142,8 +146,9 @@ def inside(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
 class Layout:
     """A room that is being furnished."""
 
-    def __init__(self, rng: Rng):
+    def __init__(self, rng: Rng, shapes: Shapes):
         self.rng = rng
+        self.shapes = shapes
         self.corners = outline(rng)
         self.walls = walls_of(self.corners)
         self.height = rng.uniform(2.4, 2.8)
@@ -465,7 +470,7 @@ class Layout:
                 seats.append((piece.high[0], 0.0, math.pi))
         for x, y, facing in seats:
             if rng.random() < share:
-                one = furniture.chair(rng, style, self.wood, self.fabric)
+                one = furniture.chair(rng, self.shapes, style, self.wood, self.fabric)
                 self.seat_at(table, one, x, y, facing)
 
     # --- things on things
@@ -510,7 +515,9 @@ class Layout:
                 width, depth = 2 * support.half_x, 2 * support.half_y
                 draw = rng.random()
                 if draw < 0.55:
-                    one = furniture.books(rng, width * 0.9, depth * 0.9, support.clear)
+                    one = furniture.books(
+                        rng, self.shapes, width * 0.9, depth * 0.9, support.clear
+                    )
                     self.on(shelf, support, one, turn=0.0, back=True)
                 elif draw < 0.85:
                     tall = max(0.08, support.clear * rng.uniform(0.35, 0.85))
@@ -520,10 +527,17 @@ class Layout:
                         tall,
                     )
                     self.on(
-                        shelf, support, furniture.box(rng, size), turn=self.jitter(3)
+                        shelf,
+                        support,
+                        furniture.box(rng, self.shapes, size),
+                        turn=self.jitter(3),
                     )
                 elif support.clear > 0.3:
-                    self.on(shelf, support, furniture.plant(rng, standing=False))
+                    self.on(
+                        shelf,
+                        support,
+                        furniture.plant(rng, self.shapes, standing=False),
+                    )
 
     def clutter(self, base: Placed, kinds: list[str], count: int) -> None:
         """Put small things on the tops of a piece of furniture."""
@@ -534,20 +548,26 @@ class Layout:
             kind = rng.choice(kinds)
             if kind == "box":
                 size = rng.uniform((0.1, 0.08, 0.05), (0.34, 0.26, 0.24))
-                one = furniture.box(rng, size)
+                one = furniture.box(rng, self.shapes, size)
                 below = self.on(base, support, one, turn=self.jitter(25))
                 if below and rng.random() < 0.3:
-                    smaller = furniture.box(rng, size * rng.uniform(0.6, 0.95, 3))
+                    smaller = furniture.box(
+                        rng, self.shapes, size * rng.uniform(0.6, 0.95, 3)
+                    )
                     self.on(below, below.piece.supports[0], smaller)
             elif kind == "books":
-                one = furniture.books(rng, 0.3, 0.24, 0.14)
+                one = furniture.books(rng, self.shapes, 0.3, 0.24, 0.14)
                 self.on(base, support, one, turn=self.jitter(30))
             elif kind == "lamp":
-                self.on(base, support, furniture.lamp(rng, standing=False))
+                self.on(base, support, furniture.lamp(rng, self.shapes, standing=False))
             elif kind == "plant":
-                self.on(base, support, furniture.plant(rng, standing=False))
+                self.on(
+                    base, support, furniture.plant(rng, self.shapes, standing=False)
+                )
             elif kind == "screen":
-                one = furniture.screen(rng, large=base.piece.name == "cabinet")
+                one = furniture.screen(
+                    rng, self.shapes, large=base.piece.name == "cabinet"
+                )
                 self.on(
                     base, support, one, turn=self.jitter(6), back=rng.random() < 0.7
                 )
@@ -558,23 +578,23 @@ class Layout:
         for _ in range(count):
             seat = next(s for s in base.piece.supports if s.kind == "seat")
             leaning = rng.random() < 0.7
-            one = furniture.cushion(rng, leaning)
+            one = furniture.cushion(rng, self.shapes, leaning)
             turn = self.jitter(8) if leaning else rng.uniform(-0.6, 0.6)
             self.on(base, seat, one, turn=turn, back=leaning)
 
     def box_stack(self) -> None:
         """Set a box on the floor, more on it, another touching it."""
         rng = self.rng
-        below = self.somewhere(furniture.box(rng), near_wall=0.7)
+        below = self.somewhere(furniture.box(rng, self.shapes), near_wall=0.7)
         if below is None:
             return
         if rng.random() < 0.4:
-            self.beside(below, furniture.box(rng), gap=(0.0, 0.02))
+            self.beside(below, furniture.box(rng, self.shapes), gap=(0.0, 0.02))
         for _ in range(rng.integers(0, 3)):
             if below.piece.name != "box" or not below.piece.supports:
                 return
             size = below.piece.high - below.piece.low
-            one = furniture.box(rng, size * rng.uniform(0.65, 0.98, 3))
+            one = furniture.box(rng, self.shapes, size * rng.uniform(0.65, 0.98, 3))
             above = self.on(below, below.piece.supports[0], one)
             if above is None:
                 return
@@ -589,17 +609,22 @@ class Layout:
             outline=self.corners,
             height=self.height,
             occupied=self._taken,
+            shapes=[one.piece.shape for one in self.placed],
         )
 
 
 def _living(layout: Layout) -> None:
     rng = layout.rng
-    couch = layout.against_wall(furniture.sofa(rng, layout.fabric), corner=0.25)
+    couch = layout.against_wall(
+        furniture.sofa(rng, layout.shapes, layout.fabric), corner=0.25
+    )
     if couch is None:
-        couch = layout.somewhere(furniture.sofa(rng, layout.fabric), near_wall=0.0)
+        couch = layout.somewhere(
+            furniture.sofa(rng, layout.shapes, layout.fabric), near_wall=0.0
+        )
     if couch:
         front = couch.piece.high[1]
-        low = furniture.coffee_table(rng, layout.wood)
+        low = furniture.coffee_table(rng, layout.shapes, layout.wood)
         y = front - low.low[1] + rng.uniform(0.08, 0.45)
         if rng.random() < 0.6:
             at = couch.point(0, front + 0.4)
@@ -609,7 +634,7 @@ def _living(layout: Layout) -> None:
             layout.clutter(stand, ["books", "box", "plant"], rng.integers(1, 4))
             for side in (-1, 1):
                 if rng.random() < 0.5:
-                    seat = furniture.armchair(rng, layout.second_fabric)
+                    seat = furniture.armchair(rng, layout.shapes, layout.second_fabric)
                     x = side * (
                         stand.piece.width / 2 + seat.high[1] + rng.uniform(0.1, 0.5)
                     )
@@ -621,12 +646,18 @@ def _living(layout: Layout) -> None:
                         layout.cushions(one, 1)
         layout.cushions(couch, rng.integers(1, 5))
         if rng.random() < 0.6:
-            layout.beside(couch, furniture.lamp(rng, standing=True), gap=(0.02, 0.15))
+            layout.beside(
+                couch,
+                furniture.lamp(rng, layout.shapes, standing=True),
+                gap=(0.02, 0.15),
+            )
         if rng.random() < 0.5:
-            side = layout.beside(couch, furniture.nightstand(rng, layout.wood))
+            side = layout.beside(
+                couch, furniture.nightstand(rng, layout.shapes, layout.wood)
+            )
             if side:
                 layout.clutter(side, ["lamp", "plant", "books"], 1)
-    board = layout.against_wall(furniture.cabinet(rng, layout.wood))
+    board = layout.against_wall(furniture.cabinet(rng, layout.shapes, layout.wood))
     if board:
         layout.clutter(board, ["screen", "plant", "books", "lamp"], rng.integers(1, 5))
     _dining(layout) if rng.random() < 0.35 else None
@@ -637,9 +668,9 @@ def _dining(layout: Layout) -> None:
     style = rng.integers(5)
     for _ in range(6):
         if rng.random() < 0.35:
-            board = furniture.round_table(rng, layout.wood)
+            board = furniture.round_table(rng, layout.shapes, layout.wood)
         else:
-            board = furniture.table(rng, layout.wood)
+            board = furniture.table(rng, layout.shapes, layout.wood)
         spot = layout.open_spot(min(board.depth / 2 + 0.35, 0.9))
         if spot is None:
             continue
@@ -654,32 +685,36 @@ def _dining(layout: Layout) -> None:
 
 def _bedroom(layout: Layout) -> None:
     rng = layout.rng
-    berth = layout.against_wall(furniture.bed(rng, layout.wood, layout.fabric))
+    berth = layout.against_wall(
+        furniture.bed(rng, layout.shapes, layout.wood, layout.fabric)
+    )
     if berth:
         layout.cushions(berth, rng.integers(1, 4))
         for _ in range(rng.integers(1, 3)):
-            side = layout.beside(berth, furniture.nightstand(rng, layout.wood))
+            side = layout.beside(
+                berth, furniture.nightstand(rng, layout.shapes, layout.wood)
+            )
             if side:
                 layout.clutter(side, ["lamp", "books", "plant"], rng.integers(1, 3))
         if rng.random() < 0.5:
             at = berth.point(0, berth.piece.high[1] * 0.6)
             layout.rug(*at, berth.yaw, rng.uniform(1.8, 2.4), rng.uniform(1.3, 1.8))
     closet = layout.against_wall(
-        furniture.wardrobe(rng, layout.second_wood), corner=0.7
+        furniture.wardrobe(rng, layout.shapes, layout.second_wood), corner=0.7
     )
     if closet and rng.random() < 0.4:
-        layout.beside(closet, furniture.shelf(rng, layout.second_wood))
+        layout.beside(closet, furniture.shelf(rng, layout.shapes, layout.second_wood))
     if rng.random() < 0.6:
         _desk(layout)
     if rng.random() < 0.5:
-        chest = layout.against_wall(furniture.cabinet(rng, layout.wood))
+        chest = layout.against_wall(furniture.cabinet(rng, layout.shapes, layout.wood))
         if chest:
             layout.clutter(chest, ["screen", "plant", "box"], rng.integers(1, 3))
 
 
 def _desk(layout: Layout) -> Placed | None:
     rng = layout.rng
-    place = layout.against_wall(furniture.desk(rng, layout.second_wood))
+    place = layout.against_wall(furniture.desk(rng, layout.shapes, layout.second_wood))
     if place:
         _equip(layout, place)
     return place
@@ -692,7 +727,9 @@ def _equip(layout: Layout, place: Placed) -> None:
     layout.chairs_around(place, style, 1.0, sides=1) if place.piece.width < 1.3 else (
         layout.seat_at(
             place,
-            furniture.chair(rng, style, layout.wood, layout.second_fabric),
+            furniture.chair(
+                rng, layout.shapes, style, layout.wood, layout.second_fabric
+            ),
             rng.uniform(-0.15, 0.15),
             place.piece.high[1],
             -math.pi / 2,
@@ -707,13 +744,17 @@ def _office(layout: Layout) -> None:
     for _ in range(rng.integers(1, 4)):
         place = _desk(layout)
         if place and rng.random() < 0.5:
-            twin = layout.beside(place, furniture.desk(rng, layout.second_wood))
+            twin = layout.beside(
+                place, furniture.desk(rng, layout.shapes, layout.second_wood)
+            )
             if twin:
                 _equip(layout, twin)
     if rng.random() < 0.4:
         _dining(layout)
     for _ in range(rng.integers(1, 3)):
-        board = layout.against_wall(furniture.cabinet(rng, layout.wood), corner=0.5)
+        board = layout.against_wall(
+            furniture.cabinet(rng, layout.shapes, layout.wood), corner=0.5
+        )
         if board:
             layout.clutter(board, ["books", "box", "plant"], rng.integers(1, 4))
 
@@ -722,7 +763,7 @@ def _meeting(layout: Layout) -> None:
     rng = layout.rng
     style = rng.integers(4)
     wide = furniture.table(
-        rng, layout.wood, rng.uniform(1.6, 2.4), rng.uniform(0.8, 1.1)
+        rng, layout.shapes, layout.wood, rng.uniform(1.6, 2.4), rng.uniform(0.8, 1.1)
     )
     for _ in range(8):
         spot = layout.open_spot(0.5)
@@ -735,10 +776,10 @@ def _meeting(layout: Layout) -> None:
             layout.clutter(placed, ["box", "books", "screen"], rng.integers(0, 4))
             break
     first = layout.against_wall(
-        furniture.chair(rng, style, layout.wood, layout.fabric), gap=0.1
+        furniture.chair(rng, layout.shapes, style, layout.wood, layout.fabric), gap=0.1
     )
     for _ in range(rng.integers(1, 5) if first else 0):
-        one = furniture.chair(rng, style, layout.wood, layout.fabric)
+        one = furniture.chair(rng, layout.shapes, style, layout.wood, layout.fabric)
         first = layout.beside(first, one, gap=(0.0, 0.05)) or first
 
 
@@ -749,7 +790,9 @@ _SHARES = (0.32, 0.16, 0.2, 0.2, 0.12)
 def _shelves(layout: Layout) -> None:
     rng, previous = layout.rng, None
     for _ in range(rng.integers(1, 4)):
-        stack = furniture.shelf(rng, layout.second_wood, low=rng.random() < 0.25)
+        stack = furniture.shelf(
+            rng, layout.shapes, layout.second_wood, low=rng.random() < 0.25
+        )
         if previous and rng.random() < 0.6:
             placed = layout.beside(previous, stack, gap=(0.0, 0.01))
         else:
@@ -762,35 +805,47 @@ def _shelves(layout: Layout) -> None:
 def _storage(layout: Layout) -> None:
     rng = layout.rng
     if rng.random() < 0.3:
-        layout.against_wall(furniture.wardrobe(rng, layout.wood), corner=0.5)
+        layout.against_wall(
+            furniture.wardrobe(rng, layout.shapes, layout.wood), corner=0.5
+        )
         return
-    board = layout.against_wall(furniture.cabinet(rng, layout.wood), corner=0.4)
+    board = layout.against_wall(
+        furniture.cabinet(rng, layout.shapes, layout.wood), corner=0.4
+    )
     if board:
         layout.clutter(board, ["books", "box", "plant", "lamp"], rng.integers(1, 4))
 
 
 def _green(layout: Layout) -> None:
-    one = furniture.plant(layout.rng, standing=True)
+    one = furniture.plant(layout.rng, layout.shapes, standing=True)
     layout.against_wall(one, corner=0.8, gap=0.15)
 
 
 def _light(layout: Layout) -> None:
-    layout.somewhere(furniture.lamp(layout.rng, standing=True), near_wall=0.8)
+    layout.somewhere(
+        furniture.lamp(layout.rng, layout.shapes, standing=True), near_wall=0.8
+    )
 
 
 def _spare_chair(layout: Layout) -> None:
     rng = layout.rng
     if rng.random() < 0.25:
-        one = furniture.armchair(rng, layout.second_fabric)
+        one = furniture.armchair(rng, layout.shapes, layout.second_fabric)
     else:
         style = rng.integers(5)
-        one = furniture.chair(rng, style, layout.second_wood, layout.second_fabric)
+        one = furniture.chair(
+            rng, layout.shapes, style, layout.second_wood, layout.second_fabric
+        )
     placed = layout.somewhere(one, near_wall=0.5)
     if placed and rng.random() < 0.2:
         size = rng.uniform((0.15, 0.12, 0.06), (0.24, 0.24, 0.2))
-        layout.on(placed, placed.piece.supports[0], furniture.box(rng, size))
+        layout.on(
+            placed, placed.piece.supports[0], furniture.box(rng, layout.shapes, size)
+        )
     elif placed and rng.random() < 0.3:
-        twin = furniture.chair(rng, 1, layout.second_wood, layout.second_fabric)
+        twin = furniture.chair(
+            rng, layout.shapes, 1, layout.second_wood, layout.second_fabric
+        )
         layout.beside(placed, twin, gap=(0.0, 0.05))
 
 
@@ -807,13 +862,13 @@ _EXTRAS = (
 _EXTRA_SHARES = np.array([share for _, share in _EXTRAS])
 
 
-def furnish(rng: Rng) -> Room:
-    """Return a random furnished room.
+def furnish(rng: Rng, shapes: Shapes = _ALL) -> Room:
+    """Return a random furnished room, its furniture of the given shapes.
 
     What its kind asks for comes first; then more, until a third to a half of
     the floor is covered or nothing fits.
     """
-    layout = Layout(rng)
+    layout = Layout(rng, shapes)
     _KINDS[rng.choice(len(_KINDS), p=_SHARES)](layout)
     full = rng.uniform(0.34, 0.54)
     for _ in range(36):

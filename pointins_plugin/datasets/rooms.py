@@ -12,6 +12,7 @@ from pointins_plugin.host import DATASETS, DefaultDataset
 
 from .room_layout import CLASSES, STUFF, THINGS, furnish
 from .room_scan import scan
+from .room_shapes import ALL, Shapes
 
 __all__ = ["CLASSES", "STUFF", "THINGS", "RoomsDataset", "make_room", "write_rooms"]
 
@@ -19,13 +20,16 @@ _SPLITS = {"train": 0, "val": 1, "test": 2}
 _KEYS = ("coord", "color", "normal", "segment", "instance")
 
 
-def make_room(split: str, index: int, seed: int = 0, **scanner) -> dict[str, Any]:
+def make_room(
+    split: str, index: int, seed: int = 0, shapes: str = ALL, **scanner
+) -> dict[str, Any]:
     """Return one scanned room; the same arguments give the same arrays.
 
     Args:
         split: "train", "val" or "test"; no room is in two of them.
         index: number of the room in its split.
         seed: of all rooms.
+        shapes: of the furniture: "all", "seen" or "held_out", see ``RoomsDataset``.
         scanner: options of ``room_scan.scan``.
 
     Returns:
@@ -34,12 +38,12 @@ def make_room(split: str, index: int, seed: int = 0, **scanner) -> dict[str, Any
         index into ``CLASSES``; instance (n,) int32, objects from 0, -1 on stuff.
 
     Raises:
-        UserError: an unknown split or a scanner option out of range.
+        UserError: an unknown split or name of shapes, a scanner option out of range.
     """
     _check(split, seed, scanner)
     # the layout has a stream of its own: other scanner options see the same room
     layout, scanning = np.random.SeedSequence([seed, _SPLITS[split], index]).spawn(2)
-    room = furnish(np.random.default_rng(layout))
+    room = furnish(np.random.default_rng(layout), Shapes(shapes))
     data = scan(room, np.random.default_rng(scanning), **scanner)
     return {key: data[key] for key in _KEYS}
 
@@ -72,6 +76,11 @@ class RoomsDataset(DefaultDataset):
     shadows are missing, noise grows and density falls with range. Classes are
     ``CLASSES``; the first five, ``STUFF``, have no instances.
 
+    Splits differ in their layouts. With ``shapes="seen"`` for training and
+    ``"held_out"`` for testing they differ in the objects too: no style or proportion
+    of ``room_shapes`` is in both, and each class of things has some of its own in
+    either (straight sofas, sofas with a chaise).
+
     Args:
         split: "train", "val" or "test", or several of them.
         num_scenes: rooms in each split.
@@ -88,9 +97,11 @@ class RoomsDataset(DefaultDataset):
         noise: factor on the errors of range, normal and colour.
         dropout: share of rays lost at random.
         min_points: objects seen by fewer points are left out.
+        shapes: of the furniture: "all", "seen" or "held_out".
 
     Raises:
-        UserError: an unknown split, no scene, or a scanner option out of range.
+        UserError: an unknown split or name of shapes, no scene, or a scanner option
+            out of range.
     """
 
     def __init__(
@@ -110,11 +121,13 @@ class RoomsDataset(DefaultDataset):
         noise: float = 1.0,
         dropout: float = 0.03,
         min_points: int = 10,
+        shapes: str = ALL,
     ):
         if num_scenes < 1:
             raise UserError(f"rooms need num_scenes of at least 1, not {num_scenes}")
         self.num_scenes = num_scenes
         self.seed = seed
+        self.shapes = Shapes(shapes).name
         self.scanner = dict(
             num_viewpoints=num_viewpoints,
             angular_step=angular_step,
@@ -136,7 +149,8 @@ class RoomsDataset(DefaultDataset):
         )
 
     def describe(self) -> str:
-        return f"random rooms ({self.split}, seed {self.seed})"
+        shapes = "" if self.shapes == ALL else f", {self.shapes} shapes"
+        return f"random rooms ({self.split}, seed {self.seed}{shapes})"
 
     def get_data_list(self) -> list[tuple[str, int]]:
         """Return (split, index) of all rooms."""
@@ -159,7 +173,7 @@ class RoomsDataset(DefaultDataset):
         key = self.data_list[idx % len(self.data_list)]
         room = self._rooms.get(key)
         if room is None:
-            room = make_room(*key, seed=self.seed, **self.scanner)
+            room = make_room(*key, self.seed, self.shapes, **self.scanner)
             if self.cache:
                 self._rooms[key] = room
         data = {name: values.copy() for name, values in room.items()}
@@ -174,7 +188,12 @@ def room_name(split: str, index: int) -> str:
 
 
 def write_rooms(
-    root: str | Path, split: str, num_scenes: int, seed: int = 0, **scanner
+    root: str | Path,
+    split: str,
+    num_scenes: int,
+    seed: int = 0,
+    shapes: str = ALL,
+    **scanner,
 ) -> list[Path]:
     """Write rooms in the default folder layout: ``root/split/name/{coord,...}.npy``.
 
@@ -183,17 +202,19 @@ def write_rooms(
         split: "train", "val" or "test".
         num_scenes: rooms to write; a room that is there already is replaced.
         seed: of all rooms.
+        shapes: of the furniture, see ``RoomsDataset``.
         scanner: options of ``room_scan.scan``.
 
     Returns:
         The folders, each written whole.
 
     Raises:
-        UserError: an unknown split, or a folder that cannot be written.
+        UserError: an unknown split or name of shapes, or a folder that cannot be
+            written.
     """
     folders = []
     for index in range(num_scenes):
-        room = make_room(split, index, seed, **scanner)
+        room = make_room(split, index, seed, shapes, **scanner)
         room["color"] = np.rint(room["color"]).astype(np.uint8)
         folder = Path(root) / split / room_name(split, index)
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

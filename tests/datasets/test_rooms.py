@@ -8,6 +8,7 @@ from pointins_plugin.datasets import ray_cast
 from pointins_plugin.datasets.ray_cast import cast, surface
 from pointins_plugin.datasets.room_layout import CLASSES, STUFF, furnish, inside
 from pointins_plugin.datasets.room_scan import scan, spread_rays, thin
+from pointins_plugin.datasets.room_shapes import SHAPES, Shapes
 from pointins_plugin.datasets.rooms import RoomsDataset, make_room, write_rooms
 from pointins_plugin.datasets.solids import (
     BOX,
@@ -22,19 +23,17 @@ from pointins_plugin.datasets.solids import (
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import DefaultDataset
 
-SEEDS = range(6)
 
-
-@pytest.fixture(scope="module")
-def rooms():
-    return [furnish(np.random.default_rng([7, seed])) for seed in SEEDS]
+@pytest.fixture(scope="module", params=SHAPES)
+def rooms(request):
+    shapes = Shapes(request.param)
+    return [furnish(np.random.default_rng([7, seed]), shapes) for seed in range(6)]
 
 
 @pytest.fixture(scope="module")
 def scans(rooms):
     return [
-        scan(room, np.random.default_rng([8, seed]))
-        for seed, room in zip(SEEDS, rooms, strict=True)
+        scan(room, np.random.default_rng([8, seed])) for seed, room in enumerate(rooms)
     ]
 
 

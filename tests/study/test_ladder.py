@@ -190,3 +190,12 @@ def test_empirical_prior_is_that_of_the_labels(tmp_path, monkeypatch):
     assert prior["type"] == "table"
     assert min(table) >= 0.1 - 1e-6
     assert max(table) <= 0.3 + 1e-6
+
+
+def test_a_config_names_its_row(ladder):
+    for unit in ladder.units():
+        row = unit.row
+        if row.config is None or row.change or row.replace or row.empirical_prior:
+            continue
+        said = ladder._base(unit, PRETRAINING).read_text(encoding="utf-8")
+        assert f"Row `{row.name}` of the study (docs/study.md)." in said
