@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pointins_plugin.host import LOSSES
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
+from pointins_plugin.ops.device import to_device
 from pointins_plugin.ops.gather import first_generator, gather_rows
+from pointins_plugin.ops.segments import segment_count
 from pointins_plugin.priors import PriorBuffer, build_direction_prior, build_prior
 
 DIRECTIONS = ("none", "axis", "random_rotation")
@@ -18,6 +20,7 @@ def empirical_quantile(
     values: Tensor,
     batch: Tensor | None = None,
     generator: torch.Generator | None = None,
+    num_clouds: int | None = None,
 ) -> Tensor:
     """Return ``(rank - 0.5) / n`` of every value within its cloud.
 
@@ -28,6 +31,7 @@ def empirical_quantile(
         values: (N,).
         batch: (N,) cloud of every value; None means one cloud.
         generator: CPU generator that breaks ties.
+        num_clouds: a number above all of ``batch``; None asks, for which a GPU waits.
 
     Returns:
         (N,) float32 in the open interval (0, 1).
@@ -35,14 +39,17 @@ def empirical_quantile(
     Source: PointINS, probability integral transform.
     """
     num = len(values)
-    shuffle = torch.randperm(num, generator=generator).to(values.device)
+    shuffle = to_device(torch.randperm(num, generator=generator), values.device)
     order = shuffle[torch.argsort(values[shuffle], stable=True)]
     if batch is None:
         batch = torch.zeros(num, dtype=torch.long, device=values.device)
         count = torch.full((1,), num, device=values.device)
     else:
         order = order[torch.argsort(batch[order], stable=True)]
-        count = torch.bincount(batch)
+        if num_clouds is None:
+            count = torch.bincount(batch)
+        else:
+            count = segment_count(batch, num_clouds)
     start = torch.cumsum(count, 0) - count
     rank = torch.empty(num, dtype=torch.long, device=values.device)
     rank[order] = torch.arange(num, device=values.device)
@@ -69,6 +76,7 @@ def regularize_offset(
     magnitude: bool = True,
     batch: Tensor | None = None,
     generator: torch.Generator | None = None,
+    num_clouds: int | None = None,
 ) -> Tensor:
     """Give offsets the prior's length and direction distributions, keeping ranks.
 
@@ -90,6 +98,7 @@ def regularize_offset(
         magnitude: whether lengths are regularised.
         batch: (N,) cloud of every point, when ranks are taken per cloud.
         generator: CPU generator for ties and rotations.
+        num_clouds: see ``empirical_quantile``.
 
     Returns:
         (N, 3) float32. Zero vectors, which have no direction, stay zero.
@@ -103,22 +112,24 @@ def regularize_offset(
         length = torch.linalg.vector_norm(offset, dim=1, keepdim=True)
         unit = nn.functional.normalize(offset, dim=1, eps=torch.finfo().tiny)
         if direction == "axis":
-            unit = _match_axes(unit, direction_prior, batch, generator)
+            unit = _match_axes(unit, direction_prior, batch, generator, num_clouds)
         elif direction == "random_rotation":
-            for rotation in random_rotations(rounds, generator).to(offset):
-                turned = _match_axes(unit @ rotation.t(), None, batch, generator)
+            rotations = to_device(random_rotations(rounds, generator), offset.device)
+            for rotation in rotations:
+                turned = unit @ rotation.t()
+                turned = _match_axes(turned, None, batch, generator, num_clouds)
                 unit = turned @ rotation
         unit = torch.where(length > 0, unit, torch.zeros_like(unit))
         if magnitude:
-            u = empirical_quantile(length[:, 0], batch, generator)
+            u = empirical_quantile(length[:, 0], batch, generator, num_clouds)
             length = prior.quantile(u).to(unit).unsqueeze(1)
         return unit * length
 
 
-def _match_axes(unit, direction_prior, batch, generator) -> Tensor:
+def _match_axes(unit, direction_prior, batch, generator, num_clouds) -> Tensor:
     matched = []
     for axis in range(3):
-        u = empirical_quantile(unit[:, axis], batch, generator)
+        u = empirical_quantile(unit[:, axis], batch, generator, num_clouds)
         if direction_prior is None:
             matched.append(2 * u - 1)
         else:
@@ -147,7 +158,7 @@ def magnitude_distribution_loss(
         length > 0
     )
     with torch.no_grad():
-        u = empirical_quantile(length, batch, generator)
+        u = empirical_quantile(length, batch, generator, num_clouds)
         quantile = prior.quantile(u).to(length)
     return mean_per_cloud(((length - quantile) / unit).square(), batch, num_clouds)
 
@@ -165,15 +176,17 @@ def direction_distribution_loss(
     [-1, 1], so sorted projections are compared with its quantiles over random axes.
     Differentiable in ``offset`` (N, 3); zero vectors take no part.
     """
-    axes = torch.randn(3, num_projections, generator=generator).to(offset)
+    axes = torch.randn(3, num_projections, generator=generator)
+    axes = to_device(axes, offset.device).to(offset.dtype)
     axes = nn.functional.normalize(axes, dim=0)
-    nonzero = (offset != 0).any(dim=1)
-    unit = nn.functional.normalize(offset[nonzero], dim=1, eps=1e-12)
-    batch = None if batch is None else batch[nonzero]
+    rows = torch.nonzero((offset != 0).any(dim=1))[:, 0]
+    unit = nn.functional.normalize(offset[rows], dim=1, eps=1e-12)
+    batch = None if batch is None else batch[rows]
     total = offset.sum() * 0
     for projection in (unit @ axes).unbind(dim=1):
         with torch.no_grad():
-            quantile = 2 * empirical_quantile(projection, batch, generator) - 1
+            u = empirical_quantile(projection, batch, generator, num_clouds)
+            quantile = 2 * u - 1
         error = (projection - quantile.to(projection)).square()
         total = total + mean_per_cloud(error, batch, num_clouds)
     return total / num_projections
@@ -238,6 +251,7 @@ class ODRLoss(nn.Module):
         batch: Tensor | None = None,
         prior: PriorBuffer | None = None,
         generator: torch.Generator | None = None,
+        num_clouds: int | None = None,
     ) -> Tensor:
         """Return the target O~ (N, 3) of teacher offsets (N, 3), origin frame."""
         own = slice(None)
@@ -254,6 +268,7 @@ class ODRLoss(nn.Module):
             magnitude=self.magnitude,
             batch=batch,
             generator=generator,
+            num_clouds=num_clouds,
         )[own]
 
     def forward(
@@ -274,7 +289,7 @@ class ODRLoss(nn.Module):
         if self.mode == "target":
             if teacher is None:
                 raise ValueError("ODRLoss(mode='target') needs the teacher's offsets")
-            target = self.regularize(teacher, batch, prior, generator)
+            target = self.regularize(teacher, batch, prior, generator, num_clouds)
             distance = offset_distance(student, target, unit)
             return mean_per_cloud(distance, batch, num_clouds)
         if self.scope == "batch":

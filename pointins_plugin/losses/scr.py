@@ -1,5 +1,7 @@
 """Spatial Clustering Regularization (SCR)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -8,10 +10,17 @@ from pointins_plugin.host import LOSSES
 from pointins_plugin.losses.odr import _check_choice
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
 from pointins_plugin.ops.components import connected_components, group_points
+from pointins_plugin.ops.device import on_gpu
 from pointins_plugin.ops.kmeans import kmeans
 from pointins_plugin.ops.neighbour_components import neighbour_components
 from pointins_plugin.ops.neighbours import knn
-from pointins_plugin.ops.segments import segment_max, segment_mean
+from pointins_plugin.ops.segments import (
+    segment_count,
+    segment_ends,
+    segment_index,
+    segment_max,
+    segment_mean,
+)
 
 
 @torch.no_grad()
@@ -20,6 +29,7 @@ def feature_segments(
     batch: Tensor,
     num_segments: int,
     generator: torch.Generator | None = None,
+    ends: Sequence[int] | None = None,
 ) -> Tensor:
     """Cut each cloud into class-like segments by k-means on normalised features.
 
@@ -28,6 +38,7 @@ def feature_segments(
         batch: (N,) cloud of every point, non-decreasing.
         num_segments: K (20 in the paper).
         generator: CPU generator of the seeding.
+        ends: (B,) cumulative counts of the clouds; None asks, for which a GPU waits.
 
     Returns:
         (N,) segment of every point, distinct over clouds.
@@ -36,10 +47,12 @@ def feature_segments(
     direction everywhere else in the method.
     """
     feature = nn.functional.normalize(feature.float(), dim=1)
-    sizes = torch.bincount(batch).tolist()
+    if ends is None:
+        ends = torch.bincount(batch).cumsum(0).tolist()
     segments = [
-        kmeans(chunk, num_segments, generator=generator) + index * num_segments
-        for index, chunk in enumerate(feature.split(sizes))
+        kmeans(feature[start:end], num_segments, generator=generator)
+        + index * num_segments
+        for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
     ]
     return torch.cat(segments) if segments else batch
 
@@ -48,7 +61,7 @@ def feature_segments(
 def spatial_components(
     coord: Tensor,
     centre: Tensor,
-    offset: Tensor,
+    offset: Tensor | Sequence[int],
     radius: float,
     num_neighbours: int = 16,
     segment: Tensor | None = None,
@@ -86,9 +99,23 @@ def spatial_components(
     return label if keep is None else torch.where(keep, label, -1)
 
 
+def _centre_components(centre, radius, segment, batch, keep) -> Tensor:
+    """Return the components (N,) of centres within a radius, -1 outside ``keep``."""
+    if keep is None:
+        return group_points(centre, radius, labels=segment, batch=batch)
+    nodes = torch.nonzero(keep)[:, 0]
+    found = group_points(
+        centre[nodes],
+        radius,
+        labels=None if segment is None else segment[nodes],
+        batch=batch[nodes],
+    )
+    return torch.full_like(batch, -1).index_copy_(0, nodes, found)
+
+
 def _linked_components(target: Tensor, linked: Tensor) -> Tensor:
     """Return the components of links (N, k), the same on CPU and GPU."""
-    if linked.is_cuda:
+    if on_gpu(linked):
         return neighbour_components(target, linked)
     source = torch.arange(len(target))[:, None].expand_as(target)
     edges = torch.stack([source[linked], target[linked]])
@@ -121,7 +148,7 @@ def select_components(
         return label
     slot = label + 1
     num = _num_slots(slot, num_labels)
-    good = torch.bincount(slot, minlength=num) >= min_size
+    good = segment_count(slot, num) >= min_size
     good[0] = False
     if drop_huge is not None:
         centroid = segment_mean(coord, slot, num)
@@ -237,6 +264,7 @@ class SCRLoss(nn.Module):
         plane: Tensor | None = None,
         neighbour: Tensor | None = None,
         generator: torch.Generator | None = None,
+        ends: Sequence[int] | None = None,
     ) -> Tensor:
         """Group tokens into pseudo-instances.
 
@@ -250,28 +278,29 @@ class SCRLoss(nn.Module):
             plane: (N,) bool, tokens of dominant planes, for ``exclude_planes``.
             neighbour: (N, k) precomputed spatial neighbours.
             generator: CPU generator of k-means.
+            ends: ``offset`` as numbers; None reads it, for which a GPU waits.
 
         Returns:
             (N,) pseudo-instance, distinct over clouds, -1 for none.
         """
         coord, shift = coord.float(), shift.float()
         centre = coord + shift
-        count = torch.diff(offset, prepend=offset.new_zeros(1))
-        batch = torch.repeat_interleave(
-            torch.arange(len(offset), device=offset.device), count
-        )
+        batch = segment_index(offset, len(coord))
         keep = ~plane if self.exclude_planes and plane is not None else None
         segment = None
         if self.segments == "kmeans":
             if feature is None:
                 raise ValueError("SCRLoss(segments='kmeans') needs features")
-            segment = feature_segments(feature, batch, self.num_segments, generator)
+            ends = segment_ends(offset if ends is None else ends)
+            segment = feature_segments(
+                feature, batch, self.num_segments, generator, ends
+            )
         radius = self.radius * pitch
         if self.graph == "spatial":
             label = spatial_components(
                 coord,
                 centre,
-                offset,
+                offset if ends is None else ends,
                 radius,
                 num_neighbours=self.num_neighbours,
                 segment=segment,
@@ -279,15 +308,7 @@ class SCRLoss(nn.Module):
                 neighbour=neighbour,
             )
         else:
-            nodes = torch.arange(len(coord), device=coord.device)
-            nodes = nodes if keep is None else nodes[keep]
-            label = torch.full_like(batch, -1)
-            label[nodes] = group_points(
-                centre[nodes],
-                radius,
-                labels=None if segment is None else segment[nodes],
-                batch=batch[nodes],
-            )
+            label = _centre_components(centre, radius, segment, batch, keep)
         drop_huge = None if self.drop_huge is None else self.drop_huge * unit
         # Components are consecutive: there are no more of them than tokens.
         return select_components(
@@ -331,17 +352,21 @@ class SCRLoss(nn.Module):
         num_clouds: int | None = None,
         unit: float = 1.0,
         plane: Tensor | None = None,
+        num_labels: int | None = None,
     ) -> Tensor:
         """Return the loss of student offsets (N, 3) given pseudo-instances (N,).
 
         ``shift`` (N, 3) is the teacher's regularised offset, needed by the fall-back
-        ``"odr"``; ``unit`` (metres) is the length that counts as one.
+        ``"odr"``; ``unit`` (metres) is the length that counts as one; ``num_labels``
+        is above all labels, see ``pseudo_targets``.
         """
         if self.mode == "consistency":
-            return consistency_loss(student, coord, label, unit, batch, num_clouds)
+            return consistency_loss(
+                student, coord, label, unit, batch, num_clouds, num_labels
+            )
         if shift is None:
             shift = torch.zeros_like(student)
-        target, has_target = self.targets(coord, label, shift, plane)
+        target, has_target = self.targets(coord, label, shift, plane, num_labels)
         distance = offset_distance(student, target, unit)
         return mean_per_cloud(distance, batch, num_clouds, has_target)
 
@@ -353,6 +378,7 @@ def consistency_loss(
     unit: float = 1.0,
     batch: Tensor | None = None,
     num_clouds: int | None = None,
+    num_labels: int | None = None,
 ) -> Tensor:
     """Return the mean L1 distance of predicted centres to their instance's mean.
 
@@ -362,6 +388,7 @@ def consistency_loss(
         label: (N,) pseudo-instance, -1 takes no part.
         unit: length that counts as one, metres.
         batch, num_clouds: cloud of every point, for the mean per cloud.
+        num_labels: a number above all labels; None asks, for which a GPU waits.
 
     Returns:
         A scalar, differentiable in ``student``; the mean moves with the student, so
@@ -373,6 +400,6 @@ def consistency_loss(
             return student.sum() * 0
         centre = coord.to(student.dtype) + student
         slot = label + 1
-        mean = segment_mean(centre, slot, int(slot.max()) + 1)
+        mean = segment_mean(centre, slot, _num_slots(slot, num_labels))
         distance = (centre - mean[slot]).abs().sum(1) / unit
         return mean_per_cloud(distance, batch, num_clouds, label >= 0)

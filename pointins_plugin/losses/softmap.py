@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pointins_plugin.ops.segments import segment_max, segment_sum
+from pointins_plugin.ops.segments import segment_count, segment_max, segment_sum
 from pointins_plugin.ops.sinkhorn import sinkhorn, zipf_weights
 
 SCOPES = ("batch", "cloud")
@@ -77,7 +77,7 @@ def softmap_target(
     if scope == "batch":
         plan = sinkhorn(logits, distributed=True, **options)
     else:
-        sizes = torch.bincount(batch, minlength=num_clouds).tolist()
+        sizes = segment_count(batch, num_clouds).tolist()
         plan = torch.cat([sinkhorn(part, **options) for part in logits.split(sizes)])
     total = segment_sum(plan, batch, num_clouds)
     return plan / total.clamp(min=torch.finfo(plan.dtype).tiny)[batch]

@@ -1,12 +1,16 @@
 """Which student and teacher tokens show the same place."""
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from pointins_plugin.host import Point, offset2bincount
+from pointins_plugin.host import Point
 from pointins_plugin.models.objectives import Match
-from pointins_plugin.models.tokens import input_to_token
+from pointins_plugin.models.tokens import cloud_ends, input_to_token
 from pointins_plugin.ops.neighbours import nearest
+from pointins_plugin.ops.segments import segment_ends
 
 
 def match_visible(student: Point, teacher: Point, visible: Tensor) -> Match:
@@ -15,7 +19,7 @@ def match_visible(student: Point, teacher: Point, visible: Tensor) -> Match:
     Args:
         student: tokens of the visible points alone.
         teacher: tokens of all points.
-        visible: (N,) bool, whole tokens.
+        visible: (N,) bool, whole tokens; or the rows of those that are.
     """
     token = torch.empty_like(student.batch)
     token[input_to_token(student)] = input_to_token(teacher)[visible]
@@ -24,10 +28,10 @@ def match_visible(student: Point, teacher: Point, visible: Tensor) -> Match:
 
 def match_nearest(
     coord: Tensor,
-    offset: Tensor,
+    offset: Tensor | Sequence[int],
     batch: Tensor,
     teacher: Point,
-    clouds: Tensor,
+    clouds: Tensor | Sequence[int],
     radius: float,
 ) -> Match:
     """Match student tokens to the nearest teacher token in the origin frame.
@@ -37,17 +41,24 @@ def match_nearest(
         offset: (G,) cumulative counts of the groups that search one teacher cloud.
         batch: (N,) the student's view of every token.
         teacher: the teacher's tokens.
-        clouds: (G,) the teacher cloud that a group searches.
+        clouds: (G,) the teacher cloud that a group searches. As of ``offset``, numbers
+            or a tensor, for which a GPU waits.
         radius: pairs are closer than this, metres.
     """
-    count = offset2bincount(teacher.offset)
-    start, size = (teacher.offset - count)[clouds], count[clouds]
-    end = torch.cumsum(size, 0)
+    ends = cloud_ends(teacher)
+    starts = [0, *ends]
     # Rows of the clouds searched, in the order of the groups.
-    shift = torch.repeat_interleave(start - (end - size), size)
-    order = torch.arange(len(shift), device=shift.device) + shift
+    searched = [
+        torch.arange(starts[cloud], ends[cloud], device=coord.device)
+        for cloud in segment_ends(clouds)
+    ]
+    order = torch.cat(searched)
+    searched_ends = list(itertools.accumulate(map(len, searched)))
     found, distance = nearest(
-        coord.float(), teacher.origin_coord[order].float(), offset, end
+        coord.float(),
+        teacher.origin_coord.index_select(0, order).float(),
+        offset,
+        searched_ends,
     )
     close = (found >= 0) & (distance < radius)
     if not len(order):

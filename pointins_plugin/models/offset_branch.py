@@ -1,5 +1,6 @@
 """The offset branch: what becomes of the teacher's offsets before they are learnt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from pointins_plugin.models.heads import OffsetHead
 from pointins_plugin.ops.ground import ground_mask
 from pointins_plugin.ops.neighbours import knn
 from pointins_plugin.ops.planes import dominant_planes
+from pointins_plugin.ops.segments import segment_ends
 from pointins_plugin.priors import PriorBuffer, build_prior
 
 
@@ -124,6 +126,7 @@ class OffsetBranch(nn.Module):
         feature: Tensor,
         pitch: float,
         generator: torch.Generator | None = None,
+        ends: Sequence[int] | None = None,
     ) -> OffsetTarget:
         """Make the targets of one batch of teacher views.
 
@@ -135,20 +138,33 @@ class OffsetBranch(nn.Module):
             feature: (N, C) the teacher's features.
             pitch: distance of neighbouring tokens, metres.
             generator: CPU generator of ties, rotations, planes and k-means.
+            ends: ``offset`` as numbers; None reads it, for which a GPU waits.
         """
-        coord, shift = coord.float(), shift.float()
+        # Autocast would round what normals, planes and clusters are told by.
+        with torch.autocast(coord.device.type, enabled=False):
+            coord, shift = coord.float(), shift.float()
+            return self._targets(
+                coord, shift, offset, batch, feature, pitch, generator, ends
+            )
+
+    def _targets(
+        self, coord, shift, offset, batch, feature, pitch, generator, ends
+    ) -> OffsetTarget:
+        num_clouds = len(offset)
         plane = neighbour = None
         if self.scr is not None and (
             self.scr.exclude_planes or self.scr.graph == "spatial"
         ):
-            neighbour = knn(coord, self.num_neighbours, offset)
+            ends = segment_ends(offset if ends is None else ends)
+            neighbour = knn(coord, self.num_neighbours, ends)
         if self.scr is not None and self.scr.exclude_planes:
             plane = self._background(coord, offset, pitch, neighbour, generator)
-        mask = torch.ones_like(batch, dtype=torch.bool) if plane is None else ~plane
+        # None: all tokens take part.
+        mask = None if plane is None else ~plane
         label = torch.full_like(batch, -1)
         for step in self.order:
             if step == "odr":
-                shift = self._regularize(shift, batch, mask, generator)
+                shift = self._regularize(shift, batch, mask, generator, num_clouds)
             elif self.scr is not None:
                 label = self.scr.pseudo_instances(
                     coord,
@@ -160,11 +176,14 @@ class OffsetBranch(nn.Module):
                     plane=plane,
                     neighbour=neighbour,
                     generator=generator,
+                    ends=ends,
                 )
                 if self.scr.mode == "target":
                     shift, mask = self.scr.targets(
                         coord, label, shift, plane, num_labels=len(label)
                     )
+        if mask is None:
+            mask = torch.ones_like(batch, dtype=torch.bool)
         return OffsetTarget(shift=shift, mask=mask, label=label, plane=plane)
 
     def _background(self, coord, offset, pitch, neighbour, generator):
@@ -181,14 +200,15 @@ class OffsetBranch(nn.Module):
             **options,
         )
 
-    def _regularize(self, shift, batch, mask, generator):
+    def _regularize(self, shift, batch, mask, generator, num_clouds):
         """Apply ODR's target mode to the tokens that take part in the ranking."""
         if self.odr is None or self.odr.mode != "target":
             return shift
-        regular = self.odr.regularize(shift[mask], batch[mask], self.prior, generator)
-        shift = shift.clone()
-        shift[mask] = regular
-        return shift
+        rows = slice(None) if mask is None else torch.nonzero(mask)[:, 0]
+        regular = self.odr.regularize(
+            shift[rows], batch[rows], self.prior, generator, num_clouds
+        )
+        return regular if mask is None else shift.index_copy(0, rows, regular)
 
     def forward(
         self,
@@ -251,6 +271,7 @@ class OffsetBranch(nn.Module):
                 batch=batch,
                 num_clouds=num_clouds,
                 unit=self.unit,
+                num_labels=len(target.label),
             )
             total = total + self.distribution_weight * agree
         return {

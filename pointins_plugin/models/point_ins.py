@@ -4,6 +4,7 @@ import copy
 import difflib
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from pointins_plugin.host import (
     MODELS,
     Point,
     build_model,
-    offset2batch,
 )
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import MaskToken
@@ -32,6 +32,7 @@ from pointins_plugin.models.sonata_keywords import (
 from pointins_plugin.models.tokens import (
     backbone_tokens,
     block_mask,
+    cloud_ends,
     cube_mask,
     grid_coordinates,
     grid_size_of,
@@ -40,6 +41,8 @@ from pointins_plugin.models.tokens import (
     up_cast_channels,
 )
 from pointins_plugin.ops.affine import fit_affine, inverse_linear, transform_vectors
+from pointins_plugin.ops.device import to_device
+from pointins_plugin.ops.segments import segment_count, segment_index
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Masking:
 
     mask: Tensor
     jitter: Tensor | None = None
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """Rows (M,) of the points that are not masked."""
+        return torch.nonzero(~self.mask)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -364,6 +372,7 @@ class PointINS(ScheduledModel):
             tokens.feat,
             pitch,
             generator,
+            cloud_ends(tokens),
         )
 
     def _views(self, data_dict: dict, kind: str, grid_size: float) -> dict[str, Any]:
@@ -377,6 +386,7 @@ class PointINS(ScheduledModel):
                 f"({kind}_view_num of the view generator) and collect their keys"
             )
         views = {key: data_dict[f"{kind}_{key}"] for key in keys}
+        views["batch"] = segment_index(views["offset"], len(views["coord"]))
         views["grid_size"] = grid_size
         if f"{kind}_grid_coord" in data_dict:  # sampled to one point a cell
             return {**views, "grid_coord": data_dict[f"{kind}_grid_coord"]}
@@ -438,12 +448,13 @@ class PointINS(ScheduledModel):
         jitter = None
         if self.mask_jitter:
             noise = torch.randn(coord.shape, generator=generator).clamp_(-2, 2)
-            jitter = (noise * self.mask_jitter).to(coord) * mask[:, None]
+            noise = to_device(noise * self.mask_jitter, coord.device)
+            jitter = noise.to(coord.dtype) * mask[:, None]
         return Masking(mask, jitter)
 
     def _masked_views(self, views: dict[str, Any], masking: Masking) -> dict[str, Any]:
         if self.semantic.student_input == "visible":
-            return _select(views, ~masking.mask)
+            return _select(views, masking.visible)
         masked = {**views, "mask": masking.mask}
         if masking.jitter is None:
             return masked
@@ -458,12 +469,12 @@ class PointINS(ScheduledModel):
     ) -> tuple[Match, Match | None]:
         """Match student tokens to teacher tokens of the same and of the other view."""
         student, teacher = student.point, teacher.point
-        clouds = torch.arange(len(teacher.offset), device=teacher.offset.device)
+        clouds = range(len(teacher.offset))
 
         def nearest_in(searched):
             return match_nearest(
                 student.origin_coord,
-                student.offset,
+                cloud_ends(student),
                 student.batch,
                 teacher,
                 searched,
@@ -473,17 +484,17 @@ class PointINS(ScheduledModel):
         # Visible blocks are made of whole tokens, so that their tokens are the
         # teacher's; a masked view has its own, as masked points are moved.
         if self.semantic.student_input == "visible":
-            same = match_visible(student, teacher, ~masking.mask)
+            same = match_visible(student, teacher, masking.visible)
         else:
             same = nearest_in(clouds)
-        return same, nearest_in(clouds ^ 1) if self.num_global_view == 2 else None
+        if self.num_global_view == 1:
+            return same, None
+        return same, nearest_in([cloud ^ 1 for cloud in clouds])
 
     def _local_views(self, data_dict, grid_size, pitch, teacher: Tokens) -> LocalViews:
         """Return the student's local tokens, matched to the first global views."""
         views = self._views(data_dict, "local", grid_size)
-        major = torch.arange(0, len(teacher.point.offset), self.num_global_view).to(
-            teacher.point.offset.device
-        )
+        major = range(0, len(teacher.point.offset), self.num_global_view)
         num_clouds = len(views["offset"])
         per_scene, rest = divmod(num_clouds, len(major))
         if rest or not per_scene or per_scene != (self.num_local_view or per_scene):
@@ -497,7 +508,7 @@ class PointINS(ScheduledModel):
         with torch.no_grad():
             match = match_nearest(
                 tokens.origin_coord,
-                tokens.offset[per_scene - 1 :: per_scene],
+                cloud_ends(tokens)[per_scene - 1 :: per_scene],
                 tokens.batch,
                 teacher.point,
                 major,
@@ -565,15 +576,14 @@ def _first(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _select(views: dict[str, Any], keep: Tensor) -> dict[str, Any]:
+def _select(views: dict[str, Any], rows: Tensor) -> dict[str, Any]:
     """Keep some points of a batch of views."""
     selected = {
-        key: value[keep]
+        key: value.index_select(0, rows)
         for key, value in views.items()
         if key not in ("offset", "grid_size")
     }
-    batch = offset2batch(views["offset"])
-    count = torch.bincount(batch[keep], minlength=len(views["offset"]))
+    count = segment_count(selected["batch"], len(views["offset"]))
     return {**selected, "offset": count.cumsum(0), "grid_size": views["grid_size"]}
 
 
@@ -583,7 +593,7 @@ def _view_affine(data_dict: dict, views: dict[str, Any]) -> Tensor:
     return fit_affine(
         views["origin_coord"],
         views["coord"],
-        offset2batch(views["offset"]),
+        views["batch"],
         len(views["offset"]),
     )
 

@@ -9,8 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Point, offset2batch
-from pointins_plugin.ops.segments import segment_mean
+from pointins_plugin.host import Point
+from pointins_plugin.ops.device import to_device
+from pointins_plugin.ops.segments import segment_count, segment_index, segment_mean
 
 
 def token_stride(strides: tuple[int, ...], up_cast_level: int) -> int:
@@ -107,7 +108,7 @@ def _pool(point: Point, cells: Tensor) -> Point:
         if key in point.keys()
     }
     batch = keys >> 48
-    count = torch.bincount(batch, minlength=len(point.offset))
+    count = segment_count(batch, len(point.offset))
     tokens["grid_coord"] = cells.new_empty(len(keys), 3).index_copy_(0, inverse, cells)
     pooled = Point({**tokens, "batch": batch, "offset": torch.cumsum(count, 0)})
     pooled["pooling_parent"] = point
@@ -165,6 +166,13 @@ def backbone_tokens(
     return pooled, relative
 
 
+def cloud_ends(point: Point) -> list[int]:
+    """Return the cumulative counts of a Point's clouds, read from its device once."""
+    if "cloud_ends" not in point.keys():
+        point["cloud_ends"] = point.offset.tolist()
+    return point["cloud_ends"]
+
+
 def input_to_token(point: Point) -> Tensor:
     """Return for every input point the token it belongs to, (N,) long.
 
@@ -192,7 +200,7 @@ def grid_coordinates(
     if shared:
         low = coord.amin(0) if len(coord) else 0
         return torch.floor((coord - low) / grid_size).long()
-    batch = offset2batch(offset)
+    batch = segment_index(offset, len(coord))
     low = coord.new_full((len(offset), 3), torch.inf)
     low.scatter_reduce_(0, batch[:, None].expand_as(coord), coord, "amin")
     return torch.floor((coord - low[batch]) / grid_size).long()
@@ -242,14 +250,15 @@ def block_mask(
     Source: DOS and Sonata, block masking; the alignment is ours.
     """
     num_clouds = len(offset)
-    batch = offset2batch(offset)
-    start = torch.randint(edge, (num_clouds, 3), generator=generator).to(batch.device)
+    batch = segment_index(offset, len(grid_coord))
+    start = torch.randint(edge, (num_clouds, 3), generator=generator)
+    start = to_device(start, batch.device)
     blocks = (grid_coord // stride + start[batch]) // edge
     keys, block = torch.unique(pack_cells(blocks, batch), return_inverse=True)
     owner = keys >> 48
-    count = torch.bincount(owner, minlength=num_clouds)
+    count = segment_count(owner, num_clouds)
     first = torch.cumsum(count, 0) - count
-    draw = torch.rand(len(keys), generator=generator).to(batch.device)
+    draw = to_device(torch.rand(len(keys), generator=generator), batch.device)
     order = torch.argsort(owner.double() + draw.double())
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(keys), device=batch.device)
@@ -282,8 +291,8 @@ def cube_mask(
 
     Source: Sonata (Pointcept ``Sonata-v1m1``), mask generation.
     """
-    batch = offset2batch(offset)
+    batch = segment_index(offset, len(coord))
     cells = grid_coordinates(coord, offset, size)
     keys, cube = torch.unique(pack_cells(cells, batch), return_inverse=True)
-    order = torch.randperm(len(keys), generator=generator).to(cube.device)
+    order = to_device(torch.randperm(len(keys), generator=generator), cube.device)
     return (order < int(len(keys) * ratio))[cube]

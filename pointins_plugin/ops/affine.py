@@ -3,15 +3,20 @@
 import torch
 from torch import Tensor
 
+from pointins_plugin.ops.device import on_gpu
+from pointins_plugin.ops.segments import segment_count
+
 
 def inverse_linear(affine: Tensor) -> Tensor:
     """Return the inverse linear parts (B, 3, 3) of affine maps (B, 4, 4) in float64.
 
     An offset is a vector: only the linear part acts on it (``o' = A o``), so this is
     all that is needed to carry a prediction back to the origin frame. Source:
-    PointINS, tracked affine.
+    PointINS, tracked affine. Singular parts raise on the CPU; on a GPU, which would
+    have to wait for the answer, their inverse is not finite.
     """
-    return torch.linalg.inv(affine[:, :3, :3].double())
+    linear = affine[:, :3, :3].double()
+    return torch.linalg.inv_ex(linear, check_errors=not on_gpu(linear)).inverse
 
 
 def transform_vectors(linear: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:
@@ -23,10 +28,12 @@ def transform_vectors(linear: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:
         batch: (N,) cloud index of every vector.
 
     Returns:
-        (N, 3) in the dtype of ``vectors``; differentiable in ``vectors``.
+        (N, 3) in the dtype of ``vectors``, inside autocast too; differentiable in
+        ``vectors``.
     """
-    per_vector = linear.to(vectors.dtype)[batch]
-    return torch.einsum("nij,nj->ni", per_vector, vectors)
+    with torch.autocast(vectors.device.type, enabled=False):
+        per_vector = linear.to(vectors.dtype)[batch]
+        return torch.einsum("nij,nj->ni", per_vector, vectors)
 
 
 @torch.no_grad()
@@ -49,7 +56,8 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
     """
     source, target = source.double(), target.double()
     size = (num_clouds, 3)
-    count = torch.bincount(batch, minlength=num_clouds).clamp(min=1).unsqueeze(1)
+    num_points = segment_count(batch, num_clouds)
+    count = num_points.clamp(min=1).unsqueeze(1)
     source_mean = source.new_zeros(size).index_add_(0, batch, source) / count
     target_mean = target.new_zeros(size).index_add_(0, batch, target) / count
     x = source - source_mean[batch]
@@ -64,10 +72,10 @@ def fit_affine(source: Tensor, target: Tensor, batch: Tensor, num_clouds: int):
     linear = _complete(linear)
     affine = torch.eye(4, dtype=torch.float64, device=source.device)
     affine = affine.repeat(num_clouds, 1, 1)
-    filled = torch.bincount(batch, minlength=num_clouds) > 0
+    filled = (num_points > 0)[:, None]
     shift = target_mean - torch.einsum("bij,bj->bi", linear, source_mean)
-    affine[filled, :3, :3] = linear[filled]
-    affine[filled, :3, 3] = shift[filled]
+    affine[:, :3, :3] = torch.where(filled[:, None], linear, affine[:, :3, :3])
+    affine[:, :3, 3] = torch.where(filled, shift, affine[:, :3, 3])
     return affine
 
 

@@ -22,10 +22,10 @@ def gather_rows(values: Tensor) -> tuple[Tensor, slice]:
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return values, slice(0, len(values))
     world = dist.get_world_size()
-    size = torch.tensor([len(values)], device=values.device)
+    size = values.new_full((1,), len(values), dtype=torch.long)
     sizes = [torch.zeros_like(size) for _ in range(world)]
     dist.all_gather(sizes, size)
-    counts = [int(count) for count in sizes]
+    counts = torch.cat(sizes).tolist()
     padded = values.new_zeros(max(counts), *values.shape[1:])
     padded[: len(values)] = values.detach()
     parts = [torch.empty_like(padded) for _ in range(world)]

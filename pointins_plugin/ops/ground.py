@@ -5,6 +5,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from pointins_plugin.ops.device import on_gpu
+from pointins_plugin.ops.device_ground import device_ground_mask
+
 
 def ground_points(
     coord: np.ndarray,
@@ -51,11 +54,15 @@ def ground_points(
 def ground_mask(coord: Tensor, offset: Tensor, **options: float) -> Tensor:
     """Return the points (N,) bool near the ground of their cloud.
 
+    Tensors of a GPU stay there (``ops.device_ground``), for one wait a call.
+
     Args:
         coord: (N, 3) metres, z up, sorted by cloud.
         offset: (B,) cumulative counts.
         **options: of ``ground_points``.
     """
+    if on_gpu(coord):
+        return device_ground_mask(coord, offset.to(coord.device), **options)
     points = coord.detach().cpu().numpy()
     ends = offset.tolist()
     masks = [

@@ -1,22 +1,31 @@
 """Nearest neighbours within the clouds of a batch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
+
+from pointins_plugin.ops.device import on_gpu
+from pointins_plugin.ops.segments import segment_ends
 
 # Rows of a distance matrix that are formed at a time on a GPU (elements).
 _CHUNK = 1 << 26
 
 
 def nearest(
-    query: Tensor, reference: Tensor, query_offset: Tensor, reference_offset: Tensor
+    query: Tensor,
+    reference: Tensor,
+    query_offset: Tensor | Sequence[int],
+    reference_offset: Tensor | Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Find for every query point the nearest reference point of the same cloud.
 
     Args:
         query: (M, 3); reference: (N, 3), metres.
-        query_offset, reference_offset: (B,) cumulative counts of the same clouds.
+        query_offset, reference_offset: (B,) cumulative counts of the same clouds;
+            numbers, or tensors, for which a GPU waits.
 
     Returns:
         (M,) long indices into ``reference`` and (M,) distances; -1 and inf where the
@@ -68,13 +77,13 @@ def pairs_within(
     return torch.cat(pairs)
 
 
-def knn(coord: Tensor, k: int, offset: Tensor) -> Tensor:
+def knn(coord: Tensor, k: int, offset: Tensor | Sequence[int]) -> Tensor:
     """Find the k nearest other points of every point within its cloud.
 
     Args:
         coord: (N, 3) metres.
         k: neighbours of a point, itself not counted.
-        offset: (B,) cumulative counts.
+        offset: (B,) cumulative counts; numbers, or a tensor, for which a GPU waits.
 
     Returns:
         (N, k) long indices, nearest first; -1 fills up clouds of fewer than k + 1
@@ -91,14 +100,16 @@ def knn(coord: Tensor, k: int, offset: Tensor) -> Tensor:
         # stand anywhere or be missing, and the farthest gives way.
         own = torch.arange(size, device=coord.device)[:, None]
         is_self = found == own
-        is_self[~is_self.any(dim=1), -1] = True
-        others = found[~is_self].view(size, wanted - 1)
+        is_self[:, -1] |= ~is_self.any(dim=1)
+        own = is_self.to(torch.uint8).argmax(dim=1, keepdim=True)
+        column = torch.arange(wanted - 1, device=coord.device)
+        others = found.gather(1, column + (column >= own))
         index[rows, : wanted - 1] = others + rows.start
     return index
 
 
-def _spans(offset: Tensor) -> list[slice]:
-    ends = offset.tolist()
+def _spans(offset: Tensor | Sequence[int]) -> list[slice]:
+    ends = segment_ends(offset)
     return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
@@ -106,7 +117,7 @@ def _search(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor] |
     """Return indices and distances (M, k), or None where there is nothing to find."""
     if not len(query) or not len(reference):
         return None
-    if query.is_cuda:
+    if on_gpu(query):
         rows = max(1, _CHUNK // len(reference))
         parts = [
             torch.cdist(

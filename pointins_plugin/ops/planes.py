@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pointins_plugin.ops.device import on_gpu, to_device
+from pointins_plugin.ops.device_planes import device_planes
 from pointins_plugin.ops.neighbours import knn
 from pointins_plugin.ops.normals import neighbour_normals
 
@@ -29,6 +31,11 @@ def dominant_planes(
     is refined by least squares and its points are taken out, until none holds
     ``min_share`` of the cloud.
 
+    On a GPU all clouds are searched at once, for ``max_planes`` rounds, and nothing is
+    read from it (``ops.device_planes``; of the neighbours, if they have to be found,
+    see ``ops.neighbours``). All rounds draw there, also those of a cloud whose search
+    has ended, so that only the first cloud's draws are those of the CPU.
+
     Args:
         coord: (N, 3) metres.
         offset: (B,) cumulative counts.
@@ -48,6 +55,18 @@ def dominant_planes(
         if neighbour is None:
             neighbour = knn(coord, 16, offset)
         normal = neighbour_normals(coord, neighbour)
+    if on_gpu(coord):
+        shape = len(offset), max_planes, num_hypotheses
+        draws = torch.rand(shape, generator=generator).transpose(0, 1).contiguous()
+        return device_planes(
+            coord,
+            offset.to(coord.device),
+            normal.float(),
+            to_device(draws, coord.device),
+            threshold,
+            min_share,
+            _AGREE,
+        )
     on_plane = torch.zeros(len(coord), dtype=torch.bool, device=coord.device)
     start = 0
     for end in offset.tolist():

@@ -4,6 +4,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pointins_plugin.ops.device import on_gpu
+
 # exp(-60) is far from float32's smallest normal number (about exp(-87)), so that
 # products of the kernel with the scaling vectors cannot underflow.
 _SAFE_LOG_RANGE = 60.0
@@ -62,7 +64,7 @@ def sinkhorn(
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.float()
         num_rows, num_columns = logits.shape
-        total = torch.tensor(float(num_rows), device=logits.device)
+        total = logits.new_full((), num_rows)
         distributed = (
             distributed and dist.is_initialized() and dist.get_world_size() > 1
         )
@@ -73,7 +75,7 @@ def sinkhorn(
         column_mass = column_mass.to(logits)
         if num_rows == 0 and not distributed:
             return logits
-        if log_range is None and not logits.is_cuda:
+        if log_range is None and not on_gpu(logits):
             log_range = _range(logits, distributed)
         scale = _scale_kernel
         if log_range is None or log_range > _SAFE_LOG_RANGE:
@@ -131,7 +133,7 @@ def _scale_log(logits, column_mass, total, num_iters, first, distributed):
     log_total = torch.log(total)
     row = torch.zeros_like(logits[:, 0])
     column = torch.zeros_like(column_mass)
-    limit = _CUDA_CHUNK if logits.is_cuda else _CHUNK
+    limit = _CUDA_CHUNK if on_gpu(logits) else _CHUNK
     size = max(1, limit // max(1, logits.shape[1]))
     chunks = logits.split(size)
 
