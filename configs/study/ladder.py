@@ -135,7 +135,8 @@ data = dict(
     streets=dict(title="Procedural streets", instances="panoptic", scene=0),
 )
 
-seeds = dict(ladder=(0, 1, 2), ablations=(0, 1))
+# Fine-tuning, the longest stages, with one seed: the whole stays near eight hours.
+seeds = dict(ladder=(0, 1, 2), ablations=(0, 1), finetuning=(0,))
 
 ladder = dict(
     data=("rooms", "mosd", "streets"),

@@ -55,11 +55,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Unit:
-    """A row on a data set with a seed: pre-training and all its probes."""
+    """A row on a data set with a seed: pre-training and all its probes.
+
+    Attributes:
+        data: set of the study.
+        row: of the ladder or the ablations.
+        seed: of all its runs.
+        tuned: whether a row of the ladder is fine-tuned as well.
+    """
 
     data: str
     row: Row
     seed: int
+    tuned: bool = True
 
     @property
     def name(self) -> str:
@@ -68,7 +76,8 @@ class Unit:
 
     def stages(self) -> list[str]:
         """Return its training runs in order."""
-        stages = list(STAGES[:3] if self.row.part == ABLATIONS else STAGES)
+        tuned = self.tuned and self.row.part == LADDER
+        stages = list(STAGES if tuned else STAGES[:3])
         return stages if self.row.config is not None else stages[1:]
 
 
@@ -121,7 +130,8 @@ class Ladder:
                     if data and name not in data:
                         continue
                     chosen = [row for row in rows or own["rows"] if row in own["rows"]]
-                    found += [Unit(name, self.rows[row], seed) for row in chosen]
+                    tuned = seed in self.values["seeds"]["finetuning"]
+                    found += [Unit(name, self.rows[row], seed, tuned) for row in chosen]
         return found
 
     def config(self, unit: Unit, stage: str, size: str) -> Config:

@@ -13,6 +13,7 @@ from pointins_plugin.study.ladder import (
     INSTANCES,
     LADDER,
     PRETRAINING,
+    STAGES,
     Ladder,
     Unit,
 )
@@ -199,3 +200,10 @@ def test_a_config_names_its_row(ladder):
             continue
         said = ladder._base(unit, PRETRAINING).read_text(encoding="utf-8")
         assert f"Row `{row.name}` of the study (docs/study.md)." in said
+
+
+def test_fine_tuning_takes_one_seed(ladder):
+    (first,) = ladder.units(data=["mosd"], rows=["dos"], seeds=[0])
+    (second,) = ladder.units(data=["mosd"], rows=["dos"], seeds=[1])
+    assert first.stages() == [*STAGES]
+    assert second.stages() == [*STAGES[:3]]
