@@ -46,7 +46,7 @@ model = dict(
         hidden_channels=256,
         odr={{_base_.spatial_odr}},
         scr={{_base_.spatial_scr}},
-        loss_weight=1.0,
+        loss_weight=0.25,
         warmup_ratio=0.1,
         relative_position=True,
         planes=dict(threshold=0.6, min_share=0.05, max_planes=6),

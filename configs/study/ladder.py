@@ -218,11 +218,11 @@ ablations = dict(
             config="",
             change={f"{branch}.relative_position": False},
         ),
-        # less of the branch in the sum of losses, as in the paper
-        "weight-paper": dict(
-            title="branch weighs 0.25",
+        # more of the branch in the sum of losses than in the paper
+        "weight-one": dict(
+            title="branch weighs 1",
             config="",
-            change={f"{branch}.loss_weight": 0.25},
+            change={f"{branch}.loss_weight": 1.0},
         ),
         # priors; the default is a gamma fitted by HDBSCAN after removing planes
         "prior-log-normal": dict(
