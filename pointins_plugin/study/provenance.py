@@ -53,7 +53,8 @@ def _cpu() -> str:
 def commit(folder: Path = PACKAGE.parent) -> str | None:
     """Return the commit of a checkout, with ``+`` where its files were changed since.
 
-    Runs' results (``docs``) are no part of the code. None outside a checkout.
+    Runs' results (``docs`` and the README's table) are no part of the code. None outside
+    a checkout.
     """
 
     def git(*words: str) -> str:
@@ -67,7 +68,7 @@ def commit(folder: Path = PACKAGE.parent) -> str | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve():
             return None  # installed somewhere inside another repository
-        changed = git("status", "--porcelain", "--", ".", ":!docs")
+        changed = git("status", "--porcelain", "--", ".", ":!docs", ":!README.md")
         return git("rev-parse", "--short=10", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
