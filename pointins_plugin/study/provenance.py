@@ -53,8 +53,8 @@ def _cpu() -> str:
 def commit(folder: Path = PACKAGE.parent) -> str | None:
     """Return the commit of a checkout, with ``+`` where its files were changed since.
 
-    Runs' results (``docs`` and the README's table) are no part of the code. None outside
-    a checkout.
+    Results of runs (``docs``, the README's table) are no part of the code. None
+    outside a checkout.
     """
 
     def git(*words: str) -> str:
