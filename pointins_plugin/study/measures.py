@@ -228,4 +228,4 @@ def draw_probe(step: Step, index: int, title: str, path: Path) -> None:
         shift, found, truth = shift[nearest], found[nearest], truth[nearest]
     plain = title.replace("*", "")
     titles = {"input": plain, "offsets": "offsets", "centres": "centres"}
-    save_panels(path, scene, shift, found, truth, titles=titles, size=(360, 300))
+    save_panels(path, scene, shift, found, truth, titles=titles, size=(300, 250))
