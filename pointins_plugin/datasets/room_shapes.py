@@ -65,8 +65,8 @@ class Shapes:
     def style(self, trait: str, drawn: str) -> str:
         """Return the drawn style, or one in its place where it may not be used.
 
-        What is drawn of all styles stays so: "all" takes from the random stream what
-        it took before there was a choice.
+        One of all styles is drawn whatever the name, so that rooms of "all" stay those
+        of published numbers.
         """
         if self.name == ALL:
             return drawn

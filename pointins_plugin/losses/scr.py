@@ -73,7 +73,7 @@ def spatial_components(
     Args:
         coord: (N, 3) metres, origin frame.
         centre: (N, 3) shifted points ``x + o``.
-        offset: (B,) cumulative counts.
+        offset: (B,) cumulative counts; numbers, or a tensor, for which a GPU waits.
         radius: largest distance of two agreeing centres, metres.
         num_neighbours: spatial neighbours of a point.
         segment: (N,) only points of one segment are connected.
@@ -115,7 +115,7 @@ def _centre_components(centre, radius, segment, batch, keep) -> Tensor:
 
 def _linked_components(target: Tensor, linked: Tensor) -> Tensor:
     """Return the components of links (N, k), the same on CPU and GPU."""
-    if on_gpu(linked):
+    if on_gpu(linked):  # which would wait for the number of edges
         return neighbour_components(target, linked)
     source = torch.arange(len(target))[:, None].expand_as(target)
     edges = torch.stack([source[linked], target[linked]])

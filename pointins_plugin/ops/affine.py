@@ -13,10 +13,11 @@ def inverse_linear(affine: Tensor) -> Tensor:
     An offset is a vector: only the linear part acts on it (``o' = A o``), so this is
     all that is needed to carry a prediction back to the origin frame. Source:
     PointINS, tracked affine. Singular parts raise on the CPU; on a GPU, which would
-    have to wait for the answer, their inverse is not finite.
+    have to wait for the answer, their inverse is NaN.
     """
     linear = affine[:, :3, :3].double()
-    return torch.linalg.inv_ex(linear, check_errors=not on_gpu(linear)).inverse
+    inverse, info = torch.linalg.inv_ex(linear, check_errors=not on_gpu(linear))
+    return inverse.masked_fill(info[:, None, None] != 0, torch.nan)
 
 
 def transform_vectors(linear: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def traits(rooms):
 def test_all_shapes_are_the_rooms_of_published_numbers(
     split, solids, objects, total, points
 ):
-    """Values of before rooms had shapes; sums, as the last bits are a machine's."""
+    """Sums, and points but for a thousandth: the last bits are a machine's."""
     room = furnished_as_by_make_room(split)
     assert (len(room.solids), room.instance.max() + 1) == (solids, objects)
     assert measure(room) == pytest.approx(total, rel=1e-9)

@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
+from pointins_plugin.ops import affine as affine_ops
 from pointins_plugin.ops.affine import fit_affine, inverse_linear, transform_vectors
 
 
@@ -66,3 +68,14 @@ def test_flat_clouds_get_a_map_that_can_be_inverted():
     torch.testing.assert_close(found[0, :3, :3], torch.diag(source.new([-2, 2, 2])))
     assert (torch.linalg.det(found[:, :3, :3]).abs() > 0.1).all()
     assert torch.isfinite(inverse_linear(found)).all()
+
+
+def test_a_singular_map_raises_on_the_cpu_and_is_nan_on_a_gpu(monkeypatch):
+    maps = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    maps[1, 0, 0] = 0
+    with pytest.raises(torch.linalg.LinAlgError):
+        inverse_linear(maps)
+    monkeypatch.setattr(affine_ops, "on_gpu", lambda tensor: True)
+    found = inverse_linear(maps)
+    assert torch.equal(found[0], torch.eye(3, dtype=torch.float64))
+    assert found[1].isnan().all()

@@ -92,9 +92,12 @@ def _cells(coord: np.ndarray, size: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the cells (N, 3) of points, from 0 on, and the lowest (3,) of the grid."""
     # An axis at a time: rows of three are slow to walk.
     axes = np.empty((3, len(coord)), dtype=np.int64)
-    sizes = np.broadcast_to(np.asarray(size, dtype=np.float64), 3)
-    for axis, column, side in zip(axes, coord.T, sizes, strict=True):
-        axis[:] = np.floor(column / side)
+    size = np.array(size)
+    # as of all axes at once, Pointcept's way: NumPy 1 widens for a list of sizes only
+    dtype = np.result_type(coord, size)
+    sides = np.broadcast_to(size, 3)
+    for axis, column, side in zip(axes, coord.T, sides, strict=True):
+        axis[:] = np.floor(np.divide(column, side, dtype=dtype))
     low = axes.min(axis=1)
     axes -= low[:, None]
     return axes.T, low
