@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.evaluation.label_free import OffsetScore
 
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
 
@@ -101,51 +100,36 @@ def choose_penalty(
     return penalties[int(np.argmin(errors))]
 
 
-def ridge_probe(
-    train: Iterable[tuple[np.ndarray, np.ndarray]],
-    test: Iterable[tuple[np.ndarray, np.ndarray]],
+def probe_offsets(
+    scenes: Iterable[tuple[np.ndarray, np.ndarray]],
     penalties: Sequence[float] = PENALTIES,
     folds: int = 5,
-) -> dict[str, float]:
-    """Fit offsets to frozen features by ridge regression, and score them elsewhere.
+) -> tuple[LinearMap, float]:
+    """Fit offsets to frozen features by ridge regression.
 
     Scenes are read one at a time, and only their sums are kept.
 
     Args:
-        train, test: scenes: features (N, C) and true offsets (N, 3), metres, of points
-            that have an instance.
+        scenes: features (N, C) and true offsets (N, 3), metres, of points that have an
+            instance.
         penalties: of the squared weights of standardised features, over the mean
-            squared error; chosen by leaving training scenes out.
-        folds: parts into which the training scenes are split for that.
+            squared error; chosen by leaving scenes out.
+        folds: parts into which the scenes are split for that.
 
     Returns:
-        ``r2`` and ``cosine`` of the test scenes (see ``OffsetScore``), ``penalty``,
-        ``train_points`` and ``test_points``.
+        The map, and its penalty.
 
     Raises:
-        UserError: no training scene has a point.
+        UserError: no scene has a point.
     """
-    moments = [Moments.of(x, y) for x, y in train if len(x)]
+    moments = [Moments.of(x, y) for x, y in scenes if len(x)]
     if not moments:
         raise UserError(
             "ridge probe: no training scene has a point with an instance; check the "
             "labels and the classes without instances"
         )
     penalty = choose_penalty(moments, penalties, folds)
-    total = _total(moments)
-    linear = fit_ridge(total, penalty)
-    score, points = OffsetScore(), 0
-    for feature, target in test:
-        score.update(linear(feature), target, np.ones(len(target), bool))
-        points += len(target)
-    found = score.compute()
-    return {
-        "r2": float(found["offset_r2"]),
-        "cosine": float(found["offset_cosine"]),
-        "penalty": float(penalty),
-        "train_points": total.count,
-        "test_points": points,
-    }
+    return fit_ridge(_total(moments), penalty), float(penalty)
 
 
 def _total(parts: Sequence[Moments]) -> Moments:

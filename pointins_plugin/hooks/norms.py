@@ -1,5 +1,8 @@
 """Batch norms in runs of few steps."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
@@ -30,3 +33,30 @@ class NormMomentum(HookBase):
         for module in self.trainer.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = self.momentum
+
+
+def recalibrate(model: nn.Module, passes: Iterable[Callable[[], Any]]) -> None:
+    """Take the running statistics of a model's batch norms anew.
+
+    Args:
+        model: whose batch norms are meant; the rest of it stays as it is.
+        passes: each, called, runs the model on a batch. The statistics are the mean of
+            those of the batches. Not called where there is no batch norm.
+    """
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    if not norms:
+        return
+    before = [(norm.momentum, norm.training) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all
+            norm.train()
+        for run in passes:
+            run()
+    finally:
+        for norm, (momentum, training) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.train(training)

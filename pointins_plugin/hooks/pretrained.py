@@ -1,5 +1,6 @@
 """Loading a pre-trained backbone for a downstream task."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -49,6 +50,70 @@ def backbone_weights(
         f"checkpoint {path} has no backbone of the {branch} ({hint}); give a "
         "checkpoint of pre-training"
     )
+
+
+def load_backbone(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    branch: str,
+    path: str,
+    min_matched: float = 0.9,
+    say: Callable[[str], None] = lambda text: None,
+) -> float:
+    """Give a downstream model the backbone of a pre-training checkpoint.
+
+    A decoder, which pre-training has not, is left as it is.
+
+    Args:
+        model: whose ``backbone`` is filled.
+        state: weights of the checkpoint.
+        branch: ``"student"`` or ``"teacher"``.
+        path: of the checkpoint, for errors.
+        min_matched: least share of the backbone's keys, the decoder's left out.
+        say: told what was loaded and what was not.
+
+    Returns:
+        The share of keys that matched.
+
+    Raises:
+        UserError: the checkpoint has no such backbone, or too little of it fits.
+    """
+    given = backbone_weights(state, branch, path)
+    own = model.state_dict()
+    decoded = any(key.startswith(_DECODER) for key in given)
+    wanted = [
+        key
+        for key in own
+        if key.startswith("backbone.") and (decoded or not key.startswith(_DECODER))
+    ]
+    fitting = {
+        key: given[key]
+        for key in wanted
+        if key in given and given[key].shape == own[key].shape
+    }
+    matched = len(fitting) / len(wanted) if wanted else 0.0
+    text = (
+        f"{len(fitting)} of {len(wanted)} keys of the backbone matched the {branch}'s "
+        f"({matched:.1%})"
+    )
+    if matched < min_matched:
+        first = next((key for key in wanted if key not in fitting), "backbone.*")
+        raise UserError(
+            f"checkpoint {path}: {text}, {min_matched:.0%} are needed (first without a "
+            f"match: {first}); give model.backbone the keywords of pre-training"
+        )
+    say(f"Loaded {path}: {text}")
+    missing = [key for key in wanted if key not in fitting]
+    anew = sum(key.startswith(_DECODER) for key in own) * (not decoded)
+    unused = [key for key in given if key not in fitting]
+    if missing:
+        say(f"Keys of the backbone kept as they were: {', '.join(missing)}")
+    if anew:
+        say(f"The decoder starts anew: {anew} keys")
+    if unused:
+        say(f"Keys of the checkpoint's backbone not used: {', '.join(unused)}")
+    model.load_state_dict(fitting, strict=False)
+    return matched
 
 
 @HOOKS.register_module()
@@ -109,47 +174,11 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         state = load_checkpoint(path)["state_dict"]
         model = trainer.model
         model = model.module if hasattr(model, "module") else model
-        self._load(model, backbone_weights(state, self.branch, path), path)
+        self.matched = load_backbone(
+            model, state, self.branch, path, self.min_matched, trainer.logger.info
+        )
         if self.init_bias_head:
             self._init_bias_head(model, OffsetWeights.of(state, self.branch, path))
-
-    def _load(self, model: nn.Module, given: dict[str, Tensor], path: str) -> None:
-        own = model.state_dict()
-        decoded = any(key.startswith(_DECODER) for key in given)
-        wanted = [
-            key
-            for key in own
-            if key.startswith("backbone.") and (decoded or not key.startswith(_DECODER))
-        ]
-        fitting = {
-            key: given[key]
-            for key in wanted
-            if key in given and given[key].shape == own[key].shape
-        }
-        self.matched = len(fitting) / len(wanted) if wanted else 0.0
-        text = (
-            f"{len(fitting)} of {len(wanted)} keys of the backbone matched the "
-            f"{self.branch}'s ({self.matched:.1%})"
-        )
-        if self.matched < self.min_matched:
-            first = next((key for key in wanted if key not in fitting), "backbone.*")
-            raise UserError(
-                f"checkpoint {path}: {text}, {self.min_matched:.0%} are needed (first "
-                f"without a match: {first}); give model.backbone the keywords of "
-                "pre-training"
-            )
-        log = self.trainer.logger.info
-        log(f"Loaded {path}: {text}")
-        missing = [key for key in wanted if key not in fitting]
-        anew = sum(key.startswith(_DECODER) for key in own) * (not decoded)
-        unused = [key for key in given if key not in fitting]
-        if missing:
-            log(f"Keys of the backbone kept as they were: {', '.join(missing)}")
-        if anew:
-            log(f"The decoder starts anew: {anew} keys")
-        if unused:
-            log(f"Keys of the checkpoint's backbone not used: {', '.join(unused)}")
-        model.load_state_dict(fitting, strict=False)
 
     def _init_bias_head(self, model: nn.Module, weights: OffsetWeights) -> None:
         if not hasattr(model, "bias_head"):

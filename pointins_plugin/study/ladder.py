@@ -16,9 +16,10 @@ from pointins_plugin.host import Config
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import config_root
 
-PRETRAINING, INSTANCES, SEMANTICS = "pretraining", "instances", "semantics"
+PRETRAINING, LINEAR = "pretraining", "linear"
+INSTANCES, SEMANTICS = "instances", "semantics"  # heads trained on a frozen backbone
 FINETUNING = {"finetuning10": 0.1, "finetuning100": 1.0}  # share of labelled scenes
-STAGES = (PRETRAINING, INSTANCES, SEMANTICS, *FINETUNING)
+STAGES = (PRETRAINING, LINEAR, INSTANCES, SEMANTICS, *FINETUNING)
 LADDER, ABLATIONS = "ladder", "ablations"
 PARTS = (LADDER, ABLATIONS)
 SPARSE = "spunet"  # names configs of the other backbone
@@ -61,13 +62,14 @@ class Unit:
         data: set of the study.
         row: of the ladder or the ablations.
         seed: of all its runs.
-        tuned: whether a row of the ladder is fine-tuned as well.
+        trained: whether, in a row of the ladder, heads are trained and the whole is
+            fine-tuned as well.
     """
 
     data: str
     row: Row
     seed: int
-    tuned: bool = True
+    trained: bool = True
 
     @property
     def name(self) -> str:
@@ -75,9 +77,9 @@ class Unit:
         return f"{self.data}-{self.row.name}-seed{self.seed}"
 
     def stages(self) -> list[str]:
-        """Return its training runs in order."""
-        tuned = self.tuned and self.row.part == LADDER
-        stages = list(STAGES if tuned else STAGES[:3])
+        """Return what it consists of, in order."""
+        trained = self.trained and self.row.part == LADDER
+        stages = list(STAGES if trained else STAGES[:2])
         return stages if self.row.config is not None else stages[1:]
 
 
@@ -130,12 +132,14 @@ class Ladder:
                     if data and name not in data:
                         continue
                     chosen = [row for row in rows or own["rows"] if row in own["rows"]]
-                    tuned = seed in self.values["seeds"]["finetuning"]
-                    found += [Unit(name, self.rows[row], seed, tuned) for row in chosen]
+                    trained = seed in self.values["seeds"]["trained"]
+                    found += [
+                        Unit(name, self.rows[row], seed, trained) for row in chosen
+                    ]
         return found
 
     def config(self, unit: Unit, stage: str, size: str) -> Config:
-        """Return the config of a training run.
+        """Return the config of a training run, or of the linear probe.
 
         Raises:
             UserError: there is none for this row and data set.
@@ -143,12 +147,16 @@ class Ladder:
         cfg = Config.fromfile(self._base(unit, stage))
         pretrains = stage == PRETRAINING
         of_size = self.values["sizes"][size][unit.data]
+        own = "tuning" if stage in FINETUNING else stage
         change = {
             **self.values["pretraining" if pretrains else "probing"],
             **of_size["shared"],
-            **of_size["tuning" if stage in FINETUNING else stage],
+            **of_size.get(own, {}),
             "seed": unit.seed,
         }
+        if stage == LINEAR:  # of the network that heads are trained on
+            trained = of_size[INSTANCES].items()
+            change.update({k: v for k, v in trained if k.startswith("model.")})
         if pretrains:
             change.update(unit.row.change)
             replaced = dict(unit.row.replace)
@@ -156,7 +164,7 @@ class Ladder:
                 replaced["model.offset_branch.prior"] = _labelled_prior(cfg.filename)
             for key, value in replaced.items():
                 change[key] = {"_delete_": True, **value}
-        elif unit.row.config is None and stage in (INSTANCES, SEMANTICS):
+        elif unit.row.config is None and stage not in FINETUNING:
             change["hooks.PretrainedLoader.required"] = False
         share = FINETUNING.get(stage, 1.0)
         if share < 1:

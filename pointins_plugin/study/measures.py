@@ -1,28 +1,15 @@
-"""What is read off finished runs: scores, curves, frozen features, pictures."""
+"""What is read off finished runs: scores, curves, sizes, pictures."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from scipy.spatial import cKDTree
-from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.evaluation.ridge_probe import ridge_probe
-from pointins_plugin.hooks.pretrained import backbone_weights
-from pointins_plugin.host import (
-    Config,
-    build_dataset,
-    build_model,
-    collate_fn,
-    load_checkpoint,
-    seeded,
-)
 from pointins_plugin.pictures import save_panels
-from pointins_plugin.study.runs import Step
+from pointins_plugin.study.linear import Probe
 
 # Reports of evaluators, and what of them is kept.
 _REPORTS = {
@@ -94,124 +81,15 @@ def steps_taken(run: Path) -> int:
     return max(steps, default=0)
 
 
-def encoder_parameters(checkpoint: Path) -> int:
-    """Return the number of weights of a checkpoint's (student's) backbone."""
-    state = load_checkpoint(str(checkpoint))["state_dict"]
-    return sum(
-        value.numel()
-        for key, value in backbone_weights(state, "student", str(checkpoint)).items()
-        if "running_" not in key and "num_batches" not in key
-    )
-
-
-class _SeenEnoughError(Exception):
-    """Ends a forward pass whose first part was all that was needed."""
-
-
-class Probe:
-    """A finished probe of a backbone, ready to look at scenes.
-
-    Args:
-        step: its run.
-    """
-
-    def __init__(self, step: Step):
-        self.cfg = Config.fromfile(step.folder / "config.py")
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = build_model(self.cfg.model)
-        state = load_checkpoint(str(step.checkpoint))["state_dict"]
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-        self.model.load_state_dict(state)
-        self.model.eval().to(self.device)
-
-    def dataset(self, split: str) -> Any:
-        """Return the scenes of a split, whole and unchanged as for evaluation."""
-        options = {**self.cfg.data[split], "transform": self.cfg.data.val.transform}
-        return build_dataset(options)
-
-    def batch(self, dataset: Any, index: int) -> dict[str, Any]:
-        """Return one scene as the model takes it."""
-        with seeded(index):
-            batch = collate_fn([dataset[index]])
-        return {
-            key: value.to(self.device) if isinstance(value, Tensor) else value
-            for key, value in batch.items()
-        }
-
-    @torch.no_grad()
-    def features(self, batch: dict[str, Any]) -> Tensor:
-        """Return what the heads see, (N, C)."""
-        seen: list[Tensor] = []
-
-        def keep(module, inputs):
-            seen.append(inputs[0])
-            raise _SeenEnoughError
-
-        handle = self.model.bias_head.register_forward_pre_hook(keep)
-        try:
-            self._run(batch)
-        except _SeenEnoughError:
-            pass
-        finally:
-            handle.remove()
-        return seen[0]
-
-    @torch.no_grad()
-    def predict(self, batch: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Return offsets (N, 3), metres, and instances (N,), -1 for none."""
-        seen: list[Tensor] = []
-        handle = self.model.bias_head.register_forward_hook(
-            lambda module, inputs, output: seen.append(output)
-        )
-        try:
-            output = self._run(batch)
-        finally:
-            handle.remove()
-        return seen[0].float().cpu().numpy(), output["pred_instance"].cpu().numpy()
-
-    def _run(self, batch: dict[str, Any]) -> dict[str, Any]:
-        with seeded(0):  # backbones may draw orders of serialization
-            return self.model(dict(batch))
-
-
-def probe_offsets(step: Step, num_scenes: int) -> dict[str, float]:
-    """Fit true offsets to a probe's frozen features, in closed form.
-
-    The features are those that the linear probe sees: of all levels, at every cell.
-
-    Args:
-        step: run of a linear probe with a bias head.
-        num_scenes: training scenes, evenly chosen; all validation scenes are scored.
-
-    Returns:
-        As ``ridge_probe`` does.
-    """
-    probe = Probe(step)
-
-    def scenes(split: str, most: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        dataset = probe.dataset(split)
-        total = len(dataset.data_list)
-        chosen = np.unique(np.linspace(0, total - 1, min(most or total, total)).round())
-        for index in chosen.astype(int).tolist():
-            batch = probe.batch(dataset, index)
-            thing = batch["instance"] >= 0
-            target = batch["instance_centroid"] - batch["coord"]
-            feature = probe.features(batch)
-            yield feature[thing].cpu().numpy(), target[thing].cpu().numpy()
-
-    return ridge_probe(scenes("train", num_scenes), scenes("val", None))
-
-
-def draw_probe(step: Step, index: int, title: str, path: Path) -> None:
+def draw_probe(probe: Probe, index: int, title: str, path: Path) -> None:
     """Draw a validation scene with a probe's offsets and instances beside the truth.
 
     Args:
-        step: run of a probe with a bias head.
+        probe: of a backbone.
         index: of the scene.
         title: of the input's panel.
         path: PNG to write.
     """
-    probe = Probe(step)
     dataset = probe.dataset("val")
     batch = probe.batch(dataset, index)
     shift, found = probe.predict(batch)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,15 @@ import numpy as np
 
 from pointins_plugin.evaluation.label_free import TITLES
 from pointins_plugin.pictures import save_curves
-from pointins_plugin.study.ladder import LADDER, PARTS, PRETRAINING, Ladder
+from pointins_plugin.study.ladder import (
+    INSTANCES,
+    LADDER,
+    LINEAR,
+    PARTS,
+    PRETRAINING,
+    SEMANTICS,
+    Ladder,
+)
 from pointins_plugin.study.scores import summary
 from pointins_plugin.study.unit import figure_path, read_result
 
@@ -18,7 +26,7 @@ BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
 BASELINE = "dos"  # what rows are compared with
 _NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
-_NAMES.update(sq="SQ", miou="mIoU")
+_NAMES.update(sq="SQ", miou="mIoU", pq_things="PQ of things")
 
 
 @dataclass(frozen=True)
@@ -74,19 +82,36 @@ def main_metrics(panoptic: bool) -> tuple[str, str, str]:
     return ("pq", "rq", "sq") if panoptic else ("map", "ap50", "ap25")
 
 
-def probe_columns(panoptic: bool, finetuned: bool) -> list[Column]:
-    """Return the columns of what probes found."""
-    metrics = main_metrics(panoptic)
-    columns = [
-        Column(f"linear {_NAMES[m]}" if m == metrics[0] else _NAMES[m], place)
-        for m, place in ((m, _scores("instances", m)) for m in metrics)
+def linear_columns(main: str) -> list[Column]:
+    """Return the columns that rows are compared by; ``main`` is the score's key."""
+    return [
+        Column(f"linear {_NAMES[main]}", _scores(LINEAR, main)),
+        Column("mIoU", _scores(LINEAR, "miou")),
+        Column("R² of offsets", _scores(LINEAR, "offset_r2"), 2),
     ]
-    columns.append(Column("linear mIoU", _scores("semantics", "miou")))
-    columns.append(Column("ridge R²", _scores("ridge", "r2"), 2))
-    if finetuned:
+
+
+def probe_columns(panoptic: bool, trained: bool) -> list[Column]:
+    """Return the columns of probes: linear heads, trained heads, fine-tuning."""
+    main, *others = main_metrics(panoptic)
+    first, *rest = linear_columns(main)
+    given = "pq_things" if panoptic else main
+    columns = [
+        first,
+        *(Column(_NAMES[key], _scores(LINEAR, key)) for key in others),
+        Column(
+            f"{_NAMES[given]}, true classes", _scores(LINEAR, "true_classes", given)
+        ),
+        *rest,
+    ]
+    if trained:
+        columns += [
+            Column(f"trained heads {_NAMES[main]}", _scores(INSTANCES, main)),
+            Column("trained mIoU", _scores(SEMANTICS, "miou")),
+        ]
         for share in (10, 100):
-            place = _scores(f"finetuning{share}", metrics[0])
-            columns.append(Column(f"tuned {share} % {_NAMES[metrics[0]]}", place))
+            place = _scores(f"finetuning{share}", main)
+            columns.append(Column(f"tuned {share} % {_NAMES[main]}", place))
     return columns
 
 
@@ -199,20 +224,14 @@ class Report:
         """Return differences to the baseline, and whether they exceed the seeds'."""
         base = self.of(data, BASELINE)
         main = main_metrics(self.panoptic(data))[0]
-        columns = [
-            Column(f"linear {_NAMES[main]}", _scores("instances", main)),
-            Column("linear mIoU", _scores("semantics", "miou")),
-            Column("ridge R²", _scores("ridge", "r2"), 2),
-        ]
+        columns = linear_columns(main)
         rows = []
         for name in self.rows(data, part):
             if name == BASELINE or not base:
                 continue
             found = self.of(data, name)
             cells = [
-                difference(
-                    [c.value(r) for r in found], [c.value(r) for r in base], c.digits
-                )
+                difference(_by_seed(c, found), _by_seed(c, base), c.digits)
                 for c in columns
             ]
             rows.append([self.ladder.rows[name].title, *cells])
@@ -248,8 +267,8 @@ class Report:
         parts = []
         for stage, verb in (
             (PRETRAINING, "pre-training"),
-            ("instances", "the probe of instances"),
-            ("semantics", "of classes"),
+            (INSTANCES, "trained heads of instances"),
+            (SEMANTICS, "of classes"),
             ("finetuning100", "fine-tuning"),
         ):
             steps = sorted(
@@ -294,35 +313,40 @@ def _machine(machine: Mapping[str, Any]) -> str:
     )
 
 
-def difference(own: Sequence[float], other: Sequence[float], digits: int = 1) -> str:
-    """Return a difference of means, its two standard errors, and what it is worth.
+def _by_seed(column: Column, results: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    return {result["seed"]: column.value(result) for result in results}
 
-    Inside twice the standard error of the difference (of the two sample deviations) it
-    is called noise; of a single seed nothing is known.
+
+def difference(
+    own: Mapping[int, float], other: Mapping[int, float], digits: int = 1
+) -> str:
+    """Return the mean difference over seeds, twice its standard error, its worth.
+
+    Values are compared seed by seed: rows of one seed start from the same weights and
+    see the same scenes in the same order. Inside twice the standard error it is called
+    noise; of a single seed nothing is known.
     """
-    a, b = summary(own), summary(other)
-    if a["mean"] is None or b["mean"] is None:
+    values = [own[seed] - other[seed] for seed in own.keys() & other.keys()]
+    found = summary(values)
+    if found["mean"] is None:
         return "-"
-    text = f"{a['mean'] - b['mean']:+.{digits}f}"
-    if a["std"] is None or b["std"] is None:
+    text = f"{found['mean']:+.{digits}f}"
+    if found["std"] is None:
         return f"{text} (one seed)"
-    counts = [np.isfinite(values).sum() for values in (own, other)]
-    error = math.sqrt(a["std"] ** 2 / counts[0] + b["std"] ** 2 / counts[1])
-    noise = "" if abs(a["mean"] - b["mean"]) > 2 * error else ", noise"
-    return f"{text} (± {2 * error:.{digits}f}{noise})"
+    error = 2 * found["std"] / math.sqrt(np.isfinite(values).sum())
+    noise = "" if abs(found["mean"]) > error else ", noise"
+    return f"{text} (± {error:.{digits}f}{noise})"
 
 
 def readme_table(report: Report) -> str:
-    """Return the main ladder in short: the main score, mIoU and ridge R² by data."""
+    """Return the main ladder in short: the linear probes' three columns by data."""
     data = [d for d in report.ladder.values["data"] if report.rows(d, LADDER)]
     columns: list[tuple[str, Column]] = []
     for name in data:
         main = main_metrics(report.panoptic(name))[0]
-        columns += [
-            (name, Column(f"{name}: {_NAMES[main]}", _scores("instances", main))),
-            (name, Column("mIoU", _scores("semantics", "miou"))),
-            (name, Column("ridge R²", _scores("ridge", "r2"), 2)),
-        ]
+        first, *rest = linear_columns(main)
+        first = replace(first, title=f"{name}: {_NAMES[main]}")
+        columns += [(name, column) for column in (first, *rest)]
     rows = [
         [row.title, *(c.cell(report.of(d, row.name)) for d, c in columns)]
         for row in report.ladder.rows.values()
@@ -348,10 +372,13 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
         blocks.append(notes.strip())
     blocks += ["## What was run", report.where()]
     blocks.append(
-        "Mean ± sample standard deviation over seeds. *Linear*: heads on the frozen "
-        "backbone. *Ridge R²*: true offsets from the same frozen features by a closed "
-        "form. *Tuned*: the whole network with 10 or 100 % of the labelled scenes, as "
-        "many steps. Minutes are of all stages of a run."
+        "Mean ± sample standard deviation over seeds. *Linear*: offsets by ridge and "
+        "classes by logistic regression on the frozen backbone's features, instances "
+        "grouped of both; *true classes*: of the same offsets and the true class of "
+        "every point. *Trained heads*: those of PointGroup on the frozen backbone. "
+        "*Tuned*: the whole network with 10 or 100 % of the labelled scenes, as many "
+        "steps. Minutes are of all stages of a run. Differences are of runs with the "
+        "same seed, ± two standard errors."
     )
     if report.mixed():
         mixed = ", ".join(report.mixed())
@@ -380,8 +407,8 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
     curve = figure_path(folder, data, CURVES, report.size)
     if curve.is_file():
         blocks.append(
-            "Curves, mean of the seeds: R² of the offsets in pre-training, and the "
-            f"linear probe.\n\n![curves]({folder.name}/figures/{curve.name})"
+            "Curves, mean of the seeds: R² of the offsets in pre-training, and of "
+            f"trained heads.\n\n![curves]({folder.name}/figures/{curve.name})"
         )
     pictures = [
         f"![{report.ladder.rows[name].title}]({folder.name}/figures/{file.name})"
@@ -403,7 +430,7 @@ def draw_curves(report: Report, data: str, folder: Path) -> bool:
     panels = []
     for title, unit, place in (
         ("R² of the teacher's offsets", "step", (PRETRAINING, "curves", "shift_r2")),
-        (f"linear {_NAMES[main]}", "evaluation", ("instances", "curves", main)),
+        (f"trained heads, {_NAMES[main]}", "evaluation", (INSTANCES, "curves", main)),
     ):
         lines = []
         for name in report.rows(data, LADDER):

@@ -3,32 +3,31 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
 from pointins_plugin.inference import plain_values
 from pointins_plugin.study.ladder import (
-    INSTANCES,
     LADDER,
+    LINEAR,
     PRETRAINING,
-    SEMANTICS,
+    STAGES,
     Ladder,
     Unit,
 )
+from pointins_plugin.study.linear import Probe, fit_heads, score_heads
 from pointins_plugin.study.measures import (
     curves,
     draw_probe,
-    encoder_parameters,
-    probe_offsets,
     stage_scores,
     steps_taken,
 )
 from pointins_plugin.study.provenance import provenance
-from pointins_plugin.study.runs import Step, run_step, write_json
-
-RIDGE = "ridge"
+from pointins_plugin.study.runs import Record, Step, run_step, write_json
 
 
 def mark(size: str) -> str:
@@ -128,40 +127,9 @@ def run_unit(
         UserError: a stage failed, or its folder holds another run.
     """
     folder = unit_folder(unit, out)
-    steps: dict[str, Step] = {}
-    stages: dict[str, dict[str, Any]] = {}
-    for stage in unit.stages():
-        if stage in skip:
-            continue
-        cfg = ladder.config(unit, stage, size)
-        file = folder / f"{stage}.py"
-        folder.mkdir(parents=True, exist_ok=True)
-        cfg.dump(file)
-        steps[stage] = Step(
-            f"{unit.name} {stage}",
-            folder / stage,
-            str(file),
-            start=steps.get(PRETRAINING),
-        )
-        say(f"{unit.name}: {stage}")
-        record = run_step(steps[stage])
-        run = steps[stage].folder
-        stages[stage] = {
-            "settings": digest(cfg),
-            "scores": stage_scores(run),
-            "curves": curves(run),
-            "steps": steps_taken(run),
-            "seconds": round(record.seconds, 1),
-            **record.provenance,
-        }
-    if INSTANCES in steps:
-        say(f"{unit.name}: {RIDGE}")
-        scenes = ladder.values["sizes"][size]["probe_scenes"]
-        probe = probe_offsets(steps[INSTANCES], scenes)
-        stages[RIDGE] = {"scores": {k: probe[k] for k in ("r2", "cosine")}, **probe}
-    before = read_result(result_path(results, unit, size))
-    if before is not None:
-        stages = {**before["stages"], **stages}
+    path = result_path(results, unit, size)
+    before = read_result(path) or {}
+    stages = {k: v for k, v in before.get("stages", {}).items() if k in STAGES}
     result = {
         "data": unit.data,
         "row": unit.row.name,
@@ -172,15 +140,80 @@ def run_unit(
         "config": unit.row.config,
         "change": plain_values({**unit.row.change, **unit.row.replace}),
         "stages": stages,
-        **provenance(),
     }
-    some = steps.get(PRETRAINING) or steps.get(INSTANCES) or steps.get(SEMANTICS)
-    if some is not None:
-        result["encoder_parameters"] = encoder_parameters(some.checkpoint)
-    if INSTANCES in steps and unit.row.part == LADDER:
-        scene = ladder.values["data"][unit.data]["scene"]
-        figure = figure_path(results, unit.data, unit.row.name, size)
-        if unit.seed == 0 or not figure.is_file():
-            draw_probe(steps[INSTANCES], scene, unit.row.title, figure)
-    write_json(result_path(results, unit, size), result)
-    return result
+    if "encoder_parameters" in before:
+        result["encoder_parameters"] = before["encoder_parameters"]
+    start = _pretrained(unit, folder) if PRETRAINING in skip else None
+    for stage in unit.stages():
+        if stage in skip:
+            continue
+        cfg = ladder.config(unit, stage, size)
+        say(f"{unit.name}: {stage}")
+        if stage == LINEAR:
+            origin = _origin(start)
+            made = {"settings": digest(cfg), "start": origin}
+            if made.items() <= stages.get(LINEAR, {}).items():
+                continue
+            probe, found = _linear(cfg, start)
+            stages[LINEAR] = {**made, **found, **provenance()}
+            result["encoder_parameters"] = _weights(probe)
+            if unit.row.part == LADDER:
+                _draw(ladder, unit, size, results, probe)
+        else:
+            file = folder / f"{stage}.py"
+            folder.mkdir(parents=True, exist_ok=True)
+            cfg.dump(file)
+            title = f"{unit.name} {stage}"
+            step = Step(title, folder / stage, str(file), start=start)
+            record = run_step(step)
+            if stage == PRETRAINING:
+                start = step
+            stages[stage] = {
+                "settings": digest(cfg),
+                "scores": stage_scores(step.folder),
+                "curves": curves(step.folder),
+                "steps": steps_taken(step.folder),
+                "seconds": round(record.seconds, 1),
+                **record.provenance,
+            }
+        write_json(path, {**result, **provenance()})
+    return {**result, **provenance()}
+
+
+def _pretrained(unit: Unit, folder: Path) -> Step | None:
+    """Return the pre-training that was done before; None for random weights."""
+    if unit.row.config is None:
+        return None
+    step = Step(unit.name, folder / PRETRAINING, str(folder / f"{PRETRAINING}.py"))
+    record = Record.of(step.folder)
+    if record is None or not record.done or not step.checkpoint.is_file():
+        raise UserError(
+            f"study: {unit.name} is not pre-trained; do not skip {PRETRAINING}"
+        )
+    return step
+
+
+def _origin(start: Step | None) -> str | None:
+    """Return what tells one pre-trained checkpoint from another; None without one."""
+    record = None if start is None else Record.of(start.folder)
+    return None if record is None else record.digest
+
+
+def _linear(cfg: Config, start: Step | None) -> tuple[Probe, dict[str, Any]]:
+    """Fit and score linear heads on what a step has trained."""
+    began = time.perf_counter()
+    probe = Probe(cfg, None if start is None else start.checkpoint)
+    fitted = fit_heads(probe)
+    found = {"scores": score_heads(probe), "fitted": fitted}
+    return probe, {**found, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def _weights(probe: Probe) -> int:
+    return sum(weight.numel() for weight in probe.model.backbone.parameters())
+
+
+def _draw(ladder: Ladder, unit: Unit, size: str, results: Path, probe: Probe) -> None:
+    scene = ladder.values["data"][unit.data]["scene"]
+    figure = figure_path(results, unit.data, unit.row.name, size)
+    if unit.seed == 0 or not figure.is_file():
+        draw_probe(probe, scene, unit.row.title, figure)

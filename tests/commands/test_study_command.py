@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
-from fake_training import FakeTraining
+from fake_training import FakeTraining, fake_probes
 
 from pointins_plugin.cli import COMMANDS
 from pointins_plugin.commands import study
@@ -25,9 +25,7 @@ FEW = ("--data", "mosd", "--rows", "dos", "scratch", "--seeds", "0", "1")
 def fake(monkeypatch):
     training = FakeTraining()
     monkeypatch.setattr(runs, "_train", training)
-    ridge = {"r2": 0.5, "cosine": 0.75, "penalty": 0.1}
-    monkeypatch.setattr(unit, "probe_offsets", lambda step, scenes: dict(ridge))
-    monkeypatch.setattr(unit, "draw_probe", lambda *args: None)
+    fake_probes(monkeypatch, unit, training)
     return training
 
 
@@ -88,8 +86,8 @@ def test_what_is_not_done_is_run_and_the_page_written(started, tmp_path, capsys)
     ]
     shown = capsys.readouterr().out
     assert "0 of 4 runs are done" in shown
-    assert "| DOS | 20.0 ± 0.0 |" in shown
-    assert "20.0 ± 0.0" in (tmp_path / "docs/study-quick.md").read_text()
+    assert "| DOS | 30.0 ± 0.0 |" in shown
+    assert "30.0 ± 0.0" in (tmp_path / "docs/study-quick.md").read_text()
     assert len(list((tmp_path / "docs/study/runs").glob("*.json"))) == 4
     study.run([*options, *FEW])
     assert "4 of 4 runs are done" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""In the place of training processes: what a run leaves behind, at once."""
+"""In the place of training and probes: what they leave behind, at once."""
 
 import json
 
@@ -7,6 +7,8 @@ import torch
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
 
+SCORES = {"map": 30.0, "miou": 90.0, "offset_r2": 0.5, "true_classes": {"map": 60.0}}
+
 
 class FakeTraining:
     """Stands in for `runs._train`; notes what was started, fails on wish."""
@@ -14,6 +16,7 @@ class FakeTraining:
     def __init__(self, fail=()):
         self.fail = set(fail)
         self.started = []
+        self.probed = []
 
     def __call__(self, step, source, options, lock=None):
         name = f"{step.folder.parent.parent.name}/{step.folder.name}"
@@ -46,3 +49,22 @@ class FakeTraining:
             "head.weight": torch.zeros(5),
         }
         torch.save({"state_dict": state, "options": list(options)}, step.checkpoint)
+
+
+def fake_probes(monkeypatch, module, training):
+    """Let units find `SCORES` in every backbone; `training` notes the checkpoints."""
+
+    class Probe:
+        def __init__(self, cfg, checkpoint):
+            training.probed.append(checkpoint)
+            self.model = torch.nn.Module()
+            self.model.backbone = torch.nn.Linear(3, 3)
+
+    def draw(probe, scene, title, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(title)
+
+    monkeypatch.setattr(module, "Probe", Probe)
+    monkeypatch.setattr(module, "fit_heads", lambda probe: {"offset_penalty": 0.1})
+    monkeypatch.setattr(module, "score_heads", lambda probe: dict(SCORES))
+    monkeypatch.setattr(module, "draw_probe", draw)

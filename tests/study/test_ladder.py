@@ -12,6 +12,7 @@ from pointins_plugin.study.ladder import (
     ABLATIONS,
     INSTANCES,
     LADDER,
+    LINEAR,
     PRETRAINING,
     STAGES,
     Ladder,
@@ -129,10 +130,11 @@ def test_a_replaced_prior_keeps_nothing_of_the_old_one(ladder):
 
 def test_scratch_has_no_pre_training_and_probes_a_random_backbone(ladder):
     scratch = unit(ladder, "scratch")
-    assert scratch.stages()[0] == INSTANCES
-    cfg = ladder.config(scratch, INSTANCES, "small")
-    assert cfg.hooks[0].type == "PretrainedLoader"
-    assert cfg.hooks[0].required is False
+    assert scratch.stages()[0] == LINEAR
+    for stage in (LINEAR, INSTANCES):
+        cfg = ladder.config(scratch, stage, "small")
+        assert cfg.hooks[0].type == "PretrainedLoader"
+        assert cfg.hooks[0].required is False
     tuned = ladder.config(scratch, "finetuning100", "small")
     assert tuned.hooks[0].type == "CheckpointLoader"
 
@@ -202,8 +204,19 @@ def test_a_config_names_its_row(ladder):
         assert f"Row `{row.name}` of the study (docs/study.md)." in said
 
 
-def test_fine_tuning_takes_one_seed(ladder):
+def test_trained_heads_and_fine_tuning_take_one_seed(ladder):
     (first,) = ladder.units(data=["mosd"], rows=["dos"], seeds=[0])
     (second,) = ladder.units(data=["mosd"], rows=["dos"], seeds=[1])
     assert first.stages() == [*STAGES]
-    assert second.stages() == [*STAGES[:3]]
+    assert second.stages() == [PRETRAINING, LINEAR]
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_linear_probe_sees_what_trained_heads_see(ladder, size):
+    for row, data in (("dos", "mosd"), ("dos", "streets"), ("pointins-spunet", "mosd")):
+        linear, trained = (
+            ladder.config(unit(ladder, row, data), stage, size)
+            for stage in (LINEAR, INSTANCES)
+        )
+        assert linear.data == trained.data
+        assert linear.model == trained.model

@@ -1,97 +1,11 @@
-"""Frozen features, pictures and reports of finished runs."""
+"""Reports of finished runs."""
 
 import json
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import tiny_run
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Config, build_model
-from pointins_plugin.paths import config_root
-from pointins_plugin.study.measures import (
-    Probe,
-    curves,
-    draw_probe,
-    encoder_parameters,
-    probe_offsets,
-    stage_scores,
-    steps_taken,
-)
-from pointins_plugin.study.runs import Step
-
-
-@pytest.fixture(scope="module", params=["mosd-insseg-lin", "streets-panoptic-lin"])
-def step(request, tmp_path_factory):
-    """A probe's run with random weights, on tiny scenes."""
-    folder = tmp_path_factory.mktemp("probe")
-    path = config_root() / "pointins" / f"{request.param}.py"
-    with pytest.MonkeyPatch.context() as patch:
-        tiny_run.thin_generators(patch)
-        data = tiny_run.TinyData(folder / "data")
-        cfg = tiny_run.tiny(Config.fromfile(path), data, folder)
-        run = folder / "run"
-        (run / "model").mkdir(parents=True)
-        cfg.dump(run / "config.py")
-        torch.manual_seed(0)
-        state = build_model(cfg.model).state_dict()
-        torch.save({"state_dict": state}, run / "model" / "model_last.pth")
-        yield Step("tiny", run, str(path))
-
-
-def test_features_are_what_the_heads_see(step):
-    probe = Probe(step)
-    dataset = probe.dataset("train")
-    batch = probe.batch(dataset, 0)
-    feature = probe.features(batch)
-    assert len(feature) == len(batch["coord"])
-    shift, instance = probe.predict(batch)
-    with torch.no_grad():
-        expected = probe.model.bias_head(feature).numpy()
-    np.testing.assert_allclose(shift, expected, rtol=1e-4, atol=1e-5)
-    assert instance.shape == (len(feature),)
-    again = probe.features(probe.batch(dataset, 0))
-    torch.testing.assert_close(again, feature)
-
-
-def test_training_scenes_are_seen_unchanged(step):
-    """By the transforms of evaluation: nothing drawn at random."""
-    probe = Probe(step)
-    dataset = probe.dataset("train")
-    one, two = (probe.batch(dataset, 0) for _ in range(2))
-    torch.testing.assert_close(one["coord"], two["coord"])
-    assert "instance_centroid" in one
-
-
-def test_offsets_are_read_off_features(step):
-    found = probe_offsets(step, 2)
-    assert found["train_points"] > 0
-    assert found["test_points"] > 0
-    assert found["r2"] < 1
-    assert probe_offsets(step, 2) == found
-
-
-def test_a_scene_is_drawn(step, tmp_path):
-    pytest.importorskip("matplotlib")
-    draw_probe(step, 0, "A *row*", tmp_path / "row.png")
-    assert (tmp_path / "row.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_encoder_is_counted_without_heads_and_buffers(tmp_path):
-    state = {
-        "student.backbone.a": torch.zeros(2, 3),
-        "student.backbone.norm.running_mean": torch.zeros(7),
-        "student.backbone.norm.num_batches_tracked": torch.zeros(()),
-        "student.head": torch.zeros(11),
-        "teacher.backbone.a": torch.zeros(2, 3),
-    }
-    torch.save({"state_dict": state}, tmp_path / "checkpoint.pth")
-    assert encoder_parameters(tmp_path / "checkpoint.pth") == 6
+from pointins_plugin.study.measures import curves, stage_scores, steps_taken
 
 
 def test_reports_and_curves(tmp_path):

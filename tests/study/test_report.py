@@ -33,13 +33,15 @@ GEOMETRY = {"map": 30.0, "ap50": 50.0, "ap25": 70.0}
 
 def result(row, seed, ap, r2, data="mosd", settings="same", **pretraining):
     """A result whose every stage took half a minute."""
+    linear = {"map": ap, "ap50": 2 * ap, "ap25": None, "miou": 80.0 + seed}
+    linear |= {"offset_r2": r2, "true_classes": {"map": 3 * ap}}
     stages = {
+        "linear": {"scores": linear},
         "instances": {
-            "scores": {"map": ap, "ap50": 2 * ap, "ap25": None},
-            "curves": {"map": [[1, ap / 2], [2, ap]]},
+            "scores": {"map": ap / 2},
+            "curves": {"map": [[1, ap / 4], [2, ap / 2]]},
         },
-        "semantics": {"scores": {"miou": 80.0 + seed}, "curves": {}},
-        "ridge": {"scores": {"r2": r2, "cosine": 0.5}},
+        "semantics": {"scores": {"miou": 70.0}, "curves": {}},
     }
     if row != "scratch":
         curve = [[50, r2 / 2], [100, r2]]
@@ -48,8 +50,9 @@ def result(row, seed, ap, r2, data="mosd", settings="same", **pretraining):
             "curves": {"shift_r2": curve} if pretraining else {},
         }
     for name, stage in stages.items():
-        if name != "ridge":
-            stage.update(settings=settings, steps=100, seconds=30.0, **MADE)
+        stage.update(settings=settings, seconds=30.0, **MADE)
+        if name != "linear":
+            stage.update(steps=100)
     return {
         "data": data,
         "row": row,
@@ -100,15 +103,18 @@ def test_rows_are_mean_and_sample_deviation_in_the_ladders_order(report):
         "20.0 ± 2.8",
         "40.0 ± 5.7",
         "-",
+        "60.0 ± 8.5",
         "80.5 ± 0.7",
         "0.30 ± 0.00",
+        "10.0 ± 1.4",
+        "70.0 ± 0.0",
         "-",
         "-",
-        "1.5 ± 0.0",
+        "2.0 ± 0.0",
         "2",
     ]
     (scratch,) = lines("\n".join(table), "| no pre-training")
-    assert "| 5.0 | 10.0 | - | 80.0 | 0.00 | - | - | 1.0 | 1 |" in scratch
+    assert "| 15.0 | 80.0 | 0.00 | 2.5 | 70.0 | - | - | 1.5 | 1 |" in scratch
 
 
 def test_ablations_stand_beside_the_baseline_and_the_whole(report):
@@ -127,21 +133,27 @@ def test_label_free_scores_stand_beside_geometry(report):
     assert "| *components, planes removed* |  |  | 30.0 | 50.0 | 70.0 |" in table
 
 
+def seeds(*values):
+    return dict(enumerate(values))
+
+
 def test_difference_is_noise_inside_two_standard_errors():
-    # deviations sqrt(2) and sqrt(2), two seeds each: error sqrt(2/2 + 2/2) = 1.41
-    assert difference([11.0, 13.0], [8.0, 10.0]) == "+3.0 (± 2.8)"
-    assert difference([9.0, 11.0], [8.0, 10.0]) == "+1.0 (± 2.8, noise)"
-    assert difference([11.0], [8.0, 10.0]) == "+2.0 (one seed)"
-    assert difference([float("nan")], [8.0, 10.0]) == "-"
+    # seed by seed 2 and 4: mean 3, deviation sqrt(2), error sqrt(2) / sqrt(2) = 1
+    assert difference(seeds(10.0, 14.0), seeds(8.0, 10.0)) == "+3.0 (± 2.0)"
+    assert difference(seeds(8.5, 11.5), seeds(8.0, 10.0)) == "+1.0 (± 1.0, noise)"
+    assert difference(seeds(11.0), seeds(8.0, 10.0)) == "+3.0 (one seed)"
+    assert difference({1: 11.0}, {0: 8.0}) == "-"  # no seed is both's
+    assert difference(seeds(float("nan")), seeds(8.0, 10.0)) == "-"
 
 
 def test_differences_to_dos(report):
     table = report.against_baseline("mosd", "ladder")
     (line,) = lines(table, "| PointINS")
-    # 32 less 20, both with deviation sqrt(8) over two seeds: 2 * sqrt(4 + 4) = 5.7
-    assert "+12.0 (± 5.7)" in line
-    assert "+0.0 (± 1.4, noise)" in line
+    # 30 less 18 and 34 less 22, whatever the order of the files
+    assert "+12.0 (± 0.0)" in line
     assert "+0.20 (± 0.00)" in line
+    (line,) = lines(table, "| no pre-training")
+    assert "-13.0 (one seed)" in line
     assert not lines(table, "| DOS")
 
 
@@ -156,7 +168,8 @@ def test_seeds_of_different_settings_are_told(ladder):
     mixed = [result("dos", 0, 1.0, 0.1), result("dos", 1, 1.0, 0.1, settings="other")]
     told = Report(ladder, mixed).mixed()
     assert sorted(told) == [
-        f"dos on mosd ({stage})" for stage in ("instances", "pretraining", "semantics")
+        f"dos on mosd ({stage})"
+        for stage in ("instances", "linear", "pretraining", "semantics")
     ]
     assert not Report(ladder, mixed[:1]).mixed()
 
@@ -169,7 +182,7 @@ def test_page_says_what_the_numbers_were_made_by(report, tmp_path):
         "abc123",
         "2026-01-02",
         "Runs: 6",
-        "Steps: pre-training 100, the probe of instances 100, of classes 100.",
+        "Steps: pre-training 100, trained heads of instances 100, of classes 100.",
         "1.40 M parameters",
         "### Main ladder",
         "### Ablations",
@@ -191,16 +204,17 @@ def test_figures_that_are_there_are_shown(report, tmp_path):
 
 def test_readme_table_has_three_columns_a_data_set(report):
     table = readme_table(report).splitlines()
-    assert table[0] == "| linear probes | mosd: AP | mIoU | ridge R² |"
+    assert table[0] == "| linear probes | mosd: AP | mIoU | R² of offsets |"
     assert len(table) == 2 + 3
 
 
 def test_panoptic_data_are_scored_by_pq(ladder):
     one = result("dos", 0, 1.0, 0.1, data="streets")
-    one["stages"]["instances"]["scores"] = {"pq": 40.0, "rq": 50.0, "sq": 80.0}
+    scores = {"pq": 40.0, "rq": 50.0, "sq": 80.0, "true_classes": {"pq_things": 60.0}}
+    one["stages"]["linear"]["scores"] = scores
     table = Report(ladder, [one]).probes("streets", "ladder")
-    assert "linear PQ | RQ | SQ" in table
-    assert "| 40.0 | 50.0 | 80.0 |" in table
+    assert "linear PQ | RQ | SQ | PQ of things, true classes" in table
+    assert "| 40.0 | 50.0 | 80.0 | 60.0 |" in table
 
 
 def test_only_what_stands_between_the_markers_is_replaced():

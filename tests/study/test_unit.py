@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_training import FakeTraining
+from fake_training import SCORES, FakeTraining, fake_probes
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.study import runs, unit
-from pointins_plugin.study.ladder import PRETRAINING, STAGES, Ladder, Unit
+from pointins_plugin.study.ladder import LINEAR, PRETRAINING, STAGES, Ladder, Unit
 from pointins_plugin.study.unit import (
     digest,
     forget,
@@ -20,8 +20,6 @@ from pointins_plugin.study.unit import (
     status,
     unit_folder,
 )
-
-RIDGE = {"r2": 0.5, "cosine": 0.75, "penalty": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +31,7 @@ def ladder():
 def fake(monkeypatch):
     training = FakeTraining()
     monkeypatch.setattr(runs, "_train", training)
-    monkeypatch.setattr(unit, "probe_offsets", lambda step, scenes: dict(RIDGE))
-
-    def draw(step, scene, title, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(title)
-
-    monkeypatch.setattr(unit, "draw_probe", draw)
+    fake_probes(monkeypatch, unit, training)
     return training
 
 
@@ -64,14 +56,17 @@ def state(ladder, row, tmp_path, skip=(), size="quick"):
 def test_a_row_of_the_ladder_goes_through_all_stages(run, fake, ladder, tmp_path):
     assert state(ladder, "dos", tmp_path) == "to do"
     result = run("dos")
-    assert fake.started == [f"dos/{stage}" for stage in STAGES]
+    assert fake.started == [f"dos/{stage}" for stage in STAGES if stage != LINEAR]
     assert state(ladder, "dos", tmp_path) == "done"
     path = result_path(tmp_path / "study", Unit("mosd", ladder.rows["dos"], 0), "quick")
     assert json.loads(path.read_text()) == result
-    assert result["stages"].keys() == {*STAGES, "ridge"}
+    assert list(result["stages"]) == list(STAGES)
     assert result["encoder_parameters"] == 12
     assert result["stages"]["instances"]["scores"]["ap50"] == 40.0
-    assert result["stages"]["ridge"]["scores"] == {"r2": 0.5, "cosine": 0.75}
+    linear = result["stages"]["linear"]
+    assert linear["scores"] == SCORES
+    assert linear["fitted"] == {"offset_penalty": 0.1}
+    assert {"settings", "start", "seconds", "date", "commit", "machine"} < linear.keys()
     semantics = result["stages"]["semantics"]
     assert semantics["curves"] == {"shift_r2": [[50, 0.25]], "miou": [[1, 70], [2, 80]]}
     assert semantics["steps"] == 100
@@ -90,9 +85,9 @@ def test_probes_start_from_the_checkpoint_of_their_row(run, tmp_path):
     assert weight in started["options"]
 
 
-def test_ablations_are_not_tuned_nor_drawn(run, fake, tmp_path):
+def test_ablations_have_no_trained_heads_and_are_not_drawn(run, fake, tmp_path):
     run("odr-only")
-    assert [name.split("/")[1] for name in fake.started] == list(STAGES[:3])
+    assert fake.started == ["odr-only/pretraining"]
     assert not (tmp_path / "study/figures").exists()
 
 
@@ -100,6 +95,7 @@ def test_from_scratch_there_is_no_pre_training(run, fake):
     result = run("scratch")
     assert PRETRAINING not in result["stages"]
     assert fake.started[0] == "scratch/instances"
+    assert fake.probed == [None]
     assert result["encoder_parameters"] == 12
 
 
@@ -109,8 +105,25 @@ def test_stopped_between_stages_it_goes_on(run, fake, ladder, tmp_path):
         run("dos")
     assert state(ladder, "dos", tmp_path) == "to do"
     fake.fail, fake.started = set(), []
+    assert len(fake.probed) == 1
     run("dos")
-    assert fake.started == [f"dos/{stage}" for stage in STAGES[2:]]
+    assert fake.started == [f"dos/{stage}" for stage in STAGES[3:]]
+    assert len(fake.probed) == 1  # nor is the probe repeated
+
+
+def test_a_probe_is_of_its_own_pre_training(run, fake, tmp_path):
+    """Another checkpoint is probed anew; without any there is nothing to probe."""
+    few = ("instances", "semantics", "finetuning10", "finetuning100")
+    with pytest.raises(UserError, match="not pre-trained; do not skip"):
+        run("dos", skip=("pretraining", *few))
+    run("dos", skip=few)
+    run("dos", skip=("pretraining", *few))
+    folder = tmp_path / "out/mosd/dos/seed0/pretraining"
+    assert fake.probed == [folder / "model/model_last.pth"]
+    step = json.loads((folder / "step.json").read_text())
+    (folder / "step.json").write_text(json.dumps({**step, "digest": "another"}))
+    run("dos", skip=("pretraining", *few))
+    assert len(fake.probed) == 2
 
 
 def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
@@ -121,9 +134,9 @@ def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
     fake.started = []
     result = run("dos")
     assert fake.started == [f"dos/{stage}" for stage in few]
-    assert result["stages"].keys() == {*STAGES, "ridge"}
+    assert result["stages"].keys() == {*STAGES}
     # a run with less does not take away what is there
-    assert run("dos", skip=few)["stages"].keys() == {*STAGES, "ridge"}
+    assert run("dos", skip=few)["stages"].keys() == {*STAGES}
 
 
 def test_a_changed_config_is_noticed_and_repeated_on_wish(run, ladder, tmp_path):

@@ -1,0 +1,94 @@
+"""Logistic regression beside a library's, and how its penalty is chosen."""
+
+import numpy as np
+import pytest
+import torch
+
+from pointins_plugin.errors import UserError
+from pointins_plugin.evaluation.logistic_probe import choose_penalty, fit_logistic
+
+
+def points(n=400, noise=1.0, seed=0, classes=4):
+    """Correlated features far from the origin, and classes that hang on them."""
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.Generator().manual_seed(99)
+    mix = torch.randn(6, 6, generator=mixed)
+    axes = torch.randn(6, classes, generator=mixed)
+    x = torch.randn(n, 6, generator=generator)
+    label = (x @ axes + noise * torch.randn(n, classes, generator=generator)).argmax(1)
+    return (x @ mix) * torch.tensor([1, 10, 0.1, 1, 1, 1]) + 5, label
+
+
+def gradient(feature, label, fitted, penalty, classes):
+    """Of what is minimised, in float64, at the solution."""
+    x = feature.double()
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    unit = (x - mean) / deviation
+    weight = torch.from_numpy(fitted.weight) * deviation[:, None]
+    bias = torch.from_numpy(fitted.bias) + mean @ torch.from_numpy(fitted.weight)
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    loss = torch.nn.functional.cross_entropy(unit @ weight + bias, label)
+    (loss + penalty * weight.square().sum()).backward()
+    return weight.grad, bias.grad
+
+
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
+def test_the_gradient_vanishes_at_the_solution(penalty):
+    x, label = points()
+    fitted = fit_logistic(x, label, 4, penalty)
+    for part in gradient(x, label, fitted, penalty, 4):
+        assert part.abs().max() < 1e-4
+
+
+def test_logits_are_those_of_scikit_learn():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, label = points()
+    unit = ((x - x.mean(0)) / x.std(0, correction=0)).double().numpy()
+    model = linear_model.LogisticRegression(C=1 / (2 * 0.01 * len(x)), tol=1e-8)
+    expected = model.fit(unit, label.numpy()).predict_proba(unit)
+    logits = torch.from_numpy(fit_logistic(x, label, 4, 0.01)(x.numpy()))
+    np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=1e-3)
+
+
+def test_a_class_without_points_is_not_predicted():
+    x, label = points()
+    logits = fit_logistic(x, label, 6, 1e-3)(x.numpy())
+    assert logits.shape == (400, 6)
+    assert logits.argmax(1).max() < 4
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+    x, label = points()
+    constant = torch.cat([x, torch.full((400, 1), 1e4), torch.zeros(400, 1)], 1)
+    fitted = fit_logistic(constant, label, 4, 1e-3)
+    assert not fitted.weight[6:].any()
+    plain = fit_logistic(x, label, 4, 1e-3)
+    np.testing.assert_allclose(
+        fitted(constant.numpy()), plain(x.numpy()), rtol=1e-2, atol=1e-2
+    )
+
+
+def test_noise_asks_for_a_larger_penalty():
+    def chosen(noise):
+        x, label = points(400, noise)
+        return choose_penalty(x, label, torch.arange(400) // 20, 4)
+
+    assert chosen(0.0) < chosen(20.0)
+    x, label = points(40)
+    assert choose_penalty(x, label, torch.zeros(40).long(), 4) == pytest.approx(1e-3)
+
+
+def test_scenes_are_left_out_whole():
+    """Features that name their scene are worth nothing on another."""
+    generator = torch.Generator().manual_seed(1)
+    scene = torch.arange(600) // 20
+    label = torch.randint(4, (30,), generator=generator)[scene]
+    named = torch.randn(30, 30, generator=generator)[scene]
+    assert choose_penalty(named, label, scene, 4) >= 1e-2
+    mixed = torch.arange(600) % 20 // 4  # every part holds points of all scenes
+    assert choose_penalty(named, label, mixed, 4) <= 1e-4
+
+
+def test_nothing_to_fit_is_an_error():
+    with pytest.raises(UserError, match="no training point"):
+        fit_logistic(torch.zeros(0, 3), torch.zeros(0).long(), 4, 1.0)
