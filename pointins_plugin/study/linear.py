@@ -61,9 +61,9 @@ class Probe:
         with seeded(cfg.seed or 0):
             self.model = build_model(cfg.model)
         if checkpoint is not None:
-            (loader,) = (h for h in cfg.hooks if h.type == "PretrainedLoader")
+            (loader,) = (h for h in cfg.hooks if h["type"] == "PretrainedLoader")
             state = load_checkpoint(str(checkpoint))["state_dict"]
-            load_backbone(self.model, state, loader.branch, str(checkpoint))
+            load_backbone(self.model, state, loader["branch"], str(checkpoint))
         self.model.eval().to(self.device)
 
     def dataset(self, split: str) -> Any:
@@ -271,8 +271,8 @@ def score_heads(probe: Probe) -> dict[str, Any]:
         scores those of things).
     """
     dataset = probe.dataset("val")
-    (hook,) = (hook for hook in probe.cfg.hooks if hook.type in _SCORES)
-    own, given = _SCORES[hook.type]
+    (hook,) = (hook for hook in probe.cfg.hooks if hook["type"] in _SCORES)
+    own, given = _SCORES[hook["type"]]
 
     def measure(watched: _Watched) -> dict[str, Any]:
         evaluator = HOOKS.build(dict(hook))

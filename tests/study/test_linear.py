@@ -28,7 +28,9 @@ def cfg(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         tiny_run.thin_generators(patch)
         data = tiny_run.TinyData(folder / "data")
-        yield tiny_run.tiny(Config.fromfile(path), data, folder)
+        cfg = tiny_run.tiny(Config.fromfile(path), data, folder)
+        cfg.hooks = [*cfg.hooks, {"type": "NormMomentum", "momentum": 0.1}]
+        yield cfg
 
 
 @pytest.fixture(scope="module")
