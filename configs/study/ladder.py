@@ -80,6 +80,7 @@ sizes = dict(
         rooms=dict(
             shared=rooms_of["small"],
             pretraining={"epoch": 4, "eval_epoch": 2},
+            linear={"data.val.num_scenes": 36},
             instances={
                 "batch_size": 2,
                 "epoch": 8,
@@ -93,6 +94,7 @@ sizes = dict(
         streets=dict(
             shared=streets_of["small"],
             pretraining={"epoch": 6, "eval_epoch": 2},
+            linear={"data.val.num_scenes": 24},
             instances={
                 "batch_size": 2,
                 "epoch": 6,
