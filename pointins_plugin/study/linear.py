@@ -6,7 +6,7 @@ do. Here offsets are read off by ridge regression and classes by logistic regres
 instances are then made, and scored, as of any model of the config.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointins_plugin.evaluation.instance_scene import nearest_points
-from pointins_plugin.evaluation.label_free import OffsetScore
+from pointins_plugin.evaluation.label_free import (
+    OffsetScore,
+    agnostic_ap,
+    scene_prediction,
+)
 from pointins_plugin.evaluation.logistic_probe import choose_penalty, fit_logistic
 from pointins_plugin.evaluation.ridge_probe import LinearMap, probe_offsets
 from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_scores
@@ -33,14 +37,14 @@ from pointins_plugin.host import (
     load_checkpoint,
     seeded,
 )
+from pointins_plugin.ops.proposals import propose_instances
+from pointins_plugin.ops.smoothing import smooth_offsets
 
-# Evaluators that a probe is scored by, and what of their results is kept: with the
-# classes it predicts, and with true classes in their place.
+# Evaluators that a probe is scored by, and what of their results is kept.
 _SCORES = {
-    "InstanceAPEvaluator": (("map", "ap50", "ap25"), ("map", "ap50", "ap25")),
-    "PanopticEvaluator": (("pq", "rq", "sq"), ("pq_things", "rq_things", "sq_things")),
+    "InstanceAPEvaluator": ("map", "ap50", "ap25"),
+    "PanopticEvaluator": ("pq", "rq", "sq"),
 }
-_SURE = 1e3  # logit of a class that is given
 
 
 class _SeenEnoughError(Exception):
@@ -136,15 +140,6 @@ class _Linear(nn.Module):
         return torch.addmm(self.bias, feature.float(), self.weight)
 
 
-class _Given(nn.Module):
-    """Says what it was told to in the place of a head."""
-
-    said: Tensor
-
-    def forward(self, feature: Tensor) -> Tensor:
-        return self.said
-
-
 def fit_heads(probe: Probe, class_points: int = 40_000) -> dict[str, float]:
     """Put linear maps, fitted on the training scenes, in the place of a probe's heads.
 
@@ -207,23 +202,20 @@ def fit_heads(probe: Probe, class_points: int = 40_000) -> dict[str, float]:
 class _Watched(nn.Module):
     """A probe as an evaluator runs it, which counts what its heads say."""
 
-    def __init__(self, probe: Probe, given: bool = False):
+    def __init__(self, probe: Probe):
         super().__init__()
         self.model = probe.model
         self._run = probe.run
         self._classes = probe.cfg.data.num_classes
-        self._given = given
+        self._options = probe.cfg.model
         self.offsets = OffsetScore()
         self.confusion = np.zeros((self._classes, self._classes + 1), dtype=np.int64)
+        self.scenes: list[dict[str, Any]] = []
 
     @torch.no_grad()
     def forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         said: dict[str, Tensor] = {}
         heads = {"offset": self.model.bias_head, "class": self.model.seg_head}
-        if self._given:
-            known = batch["segment"].clamp(min=0, max=self._classes - 1)
-            self.model.seg_head = _Given()
-            self.model.seg_head.said = _SURE * F.one_hot(known, self._classes).float()
         handles = [
             head.register_forward_hook(
                 lambda module, inputs, output, name=name: said.update({name: output})
@@ -235,29 +227,55 @@ class _Watched(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-            self.model.seg_head = heads["class"]
-        if not self._given:
-            self._count(batch, said)
+        thing = batch["instance"] >= 0
+        target = batch["instance_centroid"] - batch["coord"]
+        self.offsets.update(*(_array(x) for x in (said["offset"], target, thing)))
+        self._count_classes(batch, said["class"])
+        shift = said["offset"].float()
+        found = _things(self._options, batch["coord"], shift, thing)
+        self.scenes.append(scene_prediction(_array(found), _array(batch["instance"])))
         return output
 
-    def _count(self, batch: dict[str, Any], said: dict[str, Tensor]) -> None:
-        def array(value: Tensor) -> np.ndarray:
-            return value.cpu().numpy()
-
-        target = array(batch["instance_centroid"] - batch["coord"])
-        self.offsets.update(
-            array(said["offset"]), target, array(batch["instance"] >= 0)
-        )
-        predicted, segment = array(said["class"].argmax(1)), array(batch["segment"])
+    def _count_classes(self, batch: dict[str, Any], logits: Tensor) -> None:
+        predicted, segment = _array(logits.argmax(1)), _array(batch["segment"])
         if "origin_segment" in batch:
-            segment = array(batch["origin_segment"])
-            nearest = (
-                array(batch["inverse"])
+            segment = _array(batch["origin_segment"])
+            predicted = predicted[
+                _array(batch["inverse"])
                 if "inverse" in batch
-                else nearest_points(array(batch["origin_coord"]), array(batch["coord"]))
-            )
-            predicted = predicted[nearest]
+                else nearest_points(
+                    _array(batch["origin_coord"]), _array(batch["coord"])
+                )
+            ]
         self.confusion += confusion_matrix(predicted, segment, self._classes, -1)
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.cpu().numpy()
+
+
+def _things(
+    options: Mapping[str, Any], coord: Tensor, shift: Tensor, thing: Tensor
+) -> Tensor:
+    """Group the points of things (N,) as a model of such options groups one class."""
+    ends = torch.tensor([len(coord)], device=coord.device)
+    if options.get("smoothing"):
+        near = options["smoothing"]
+        shift = smooth_offsets(coord.float(), shift, ends, keep=thing, **near)
+    radius = options.get("radius") or options["cluster_thresh"] * options["voxel_size"]
+    least = options.get("min_points") or max(
+        options["cluster_min_points"], options["cluster_propose_points"] + 1
+    )
+    return propose_instances(
+        coord + shift,
+        F.one_hot(thing.long(), 2).float(),
+        (-1, 0),
+        torch.zeros(len(coord), dtype=torch.long, device=coord.device),
+        method=options.get("grouping", "components"),
+        radius=radius,
+        bandwidth=options.get("bandwidth"),
+        min_size=least,
+    ).label
 
 
 def score_heads(probe: Probe) -> dict[str, Any]:
@@ -266,28 +284,23 @@ def score_heads(probe: Probe) -> dict[str, Any]:
     Returns:
         Instances (``map``, ``ap50``, ``ap25``, or ``pq``, ``rq``, ``sq``), ``miou``,
         ``macc`` and ``allacc`` of the head of classes, all in percent; ``offset_r2``
-        and ``offset_cosine`` over points of things; under ``true_classes`` instances
-        where the true class of every point stands for the predicted one (of panoptic
-        scores those of things).
+        and ``offset_cosine`` over points of things; under ``true_things`` the AP of
+        instances where it is given which points belong to things, and no class is
+        asked for: what the offsets are worth, whatever is known of classes.
     """
-    dataset = probe.dataset("val")
     (hook,) = (hook for hook in probe.cfg.hooks if hook["type"] in _SCORES)
-    own, given = _SCORES[hook["type"]]
-
-    def measure(watched: _Watched) -> dict[str, Any]:
-        evaluator = HOOKS.build(dict(hook))
-        evaluator.trainer = SimpleNamespace(
-            cfg=probe.cfg, model=probe.model, val_loader=probe.batches(dataset)
-        )
-        return evaluator.measure(watched)
-
     watched = _Watched(probe)
-    found = measure(watched)
+    evaluator = HOOKS.build(dict(hook))
+    evaluator.trainer = SimpleNamespace(
+        cfg=probe.cfg,
+        model=probe.model,
+        val_loader=probe.batches(probe.dataset("val")),
+    )
+    found = evaluator.measure(watched)
     semantic = semantic_scores(watched.confusion)
-    with_classes = measure(_Watched(probe, given=True))
     return {
-        **{key: found[key] for key in own},
+        **{key: found[key] for key in _SCORES[hook["type"]]},
         **{key: 100 * float(semantic[key]) for key in ("miou", "macc", "allacc")},
         **{key: float(value) for key, value in watched.offsets.compute().items()},
-        "true_classes": {key: with_classes[key] for key in given},
+        "true_things": agnostic_ap(watched.scenes),
     }

@@ -26,7 +26,7 @@ BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
 BASELINE = "dos"  # what rows are compared with
 _NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
-_NAMES.update(sq="SQ", miou="mIoU", pq_things="PQ of things")
+_NAMES.update(sq="SQ", miou="mIoU")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def linear_columns(main: str) -> list[Column]:
     return [
         Column(f"linear {_NAMES[main]}", _scores(LINEAR, main)),
         Column("mIoU", _scores(LINEAR, "miou")),
+        Column("AP, things given", _scores(LINEAR, "true_things", "map")),
         Column("R² of offsets", _scores(LINEAR, "offset_r2"), 2),
     ]
 
@@ -95,15 +96,8 @@ def probe_columns(panoptic: bool, trained: bool) -> list[Column]:
     """Return the columns of probes: linear heads, trained heads, fine-tuning."""
     main, *others = main_metrics(panoptic)
     first, *rest = linear_columns(main)
-    given = "pq_things" if panoptic else main
-    columns = [
-        first,
-        *(Column(_NAMES[key], _scores(LINEAR, key)) for key in others),
-        Column(
-            f"{_NAMES[given]}, true classes", _scores(LINEAR, "true_classes", given)
-        ),
-        *rest,
-    ]
+    columns = [first, *(Column(_NAMES[key], _scores(LINEAR, key)) for key in others)]
+    columns += rest
     if trained:
         columns += [
             Column(f"trained heads {_NAMES[main]}", _scores(INSTANCES, main)),
@@ -339,7 +333,7 @@ def difference(
 
 
 def readme_table(report: Report) -> str:
-    """Return the main ladder in short: the linear probes' three columns by data."""
+    """Return the main ladder in short: the linear probes' columns by data."""
     data = [d for d in report.ladder.values["data"] if report.rows(d, LADDER)]
     columns: list[tuple[str, Column]] = []
     for name in data:
@@ -374,11 +368,11 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     blocks.append(
         "Mean ± sample standard deviation over seeds. *Linear*: offsets by ridge and "
         "classes by logistic regression on the frozen backbone's features, instances "
-        "grouped of both; *true classes*: of the same offsets and the true class of "
-        "every point. *Trained heads*: those of PointGroup on the frozen backbone. "
-        "*Tuned*: the whole network with 10 or 100 % of the labelled scenes, as many "
-        "steps. Minutes are of all stages of a run. Differences are of runs with the "
-        "same seed, ± two standard errors."
+        "grouped of both; *things given*: AP of the same offsets where it is known "
+        "which points belong to things, whatever their class. *Trained heads*: those "
+        "of PointGroup on the frozen backbone. *Tuned*: the whole network with 10 or "
+        "100 % of the labelled scenes, as many steps. Minutes are of all stages of a "
+        "run. Differences are of runs with the same seed, ± two standard errors."
     )
     if report.mixed():
         mixed = ", ".join(report.mixed())

@@ -89,12 +89,7 @@ def test_heads_are_fitted_scored_and_drawn(cfg, tmp_path):
         assert 0 <= score <= 100
     assert scores["allacc"] > 30  # the ground and walls at least are learnt
     assert scores["offset_r2"] < 1
-    given = scores["true_classes"]
-    assert given.keys() == (
-        {"pq_things", "rq_things", "sq_things"}
-        if main == "pq"
-        else {"map", "ap50", "ap25"}
-    )
+    assert scores["true_things"].keys() == {"map", "ap50", "ap25"}
     for key, value in probe.model.backbone.state_dict().items():
         torch.testing.assert_close(value, before[key])
     again = Probe(cfg)
@@ -135,16 +130,16 @@ def test_perfect_heads_score_perfectly(cfg):
     assert scores["offset_r2"] == pytest.approx(1, abs=1e-6)
     assert scores["offset_cosine"] > 0.99  # points at their centre have none
     assert scores["allacc"] > 97  # cells at borders hold points of two classes
-    with_offsets = dict(scores["true_classes"])
-    # true classes change nothing where the predicted ones are true
-    for key, value in with_offsets.items():
-        if key in scores:
-            assert value == pytest.approx(scores[key])
-    # and with nothing known of classes they still are given
+    given = scores["true_things"]
+    assert given["ap25"] > 70  # instances of fewer points than count are not found
+    # whatever is known of classes
     classes.forward = lambda feature: torch.zeros(len(feature), classes.classes)
     scores = score_heads(probe)
-    assert scores["true_classes"] == pytest.approx(with_offsets)
+    assert scores["true_things"] == pytest.approx(given)
     assert scores["allacc"] < 97
+    # and with nothing known of offsets what touches is one
+    offset.forward = lambda feature: torch.zeros(len(feature), 3)
+    assert score_heads(probe)["true_things"]["map"] < given["map"]
 
 
 def test_a_fitted_map_is_applied_as_it_is():
