@@ -271,9 +271,10 @@ class Report:
             if steps:
                 text = "-".join(str(s) for s in dict.fromkeys((steps[0], steps[-1])))
                 parts.append(f"{verb} {text}")
-        sizes = sorted({r["encoder_parameters"] for r in runs})
-        weights = " and ".join(f"{size / 1e6:.2f} M" for size in sizes)
-        return f"Steps: {', '.join(parts)}. Encoder: {weights} parameters."
+        known = {r["encoder_parameters"] for r in runs if "encoder_parameters" in r}
+        weights = " and ".join(f"{size / 1e6:.2f} M" for size in sorted(known))
+        encoder = f" Encoder: {weights} parameters." if known else ""
+        return f"Steps: {', '.join(parts)}.{encoder}"
 
     def mixed(self) -> list[str]:
         """Return the rows whose seeds were run with different settings."""

@@ -191,6 +191,16 @@ def test_page_says_what_the_numbers_were_made_by(report, tmp_path):
     assert "streets" not in text.lower().replace("--data", "")
 
 
+def test_a_run_that_is_only_pre_trained_yet_is_told_as_far_as_it_is(ladder, tmp_path):
+    begun = result("dos", 0, 1.0, 0.1)
+    begun["stages"] = {"pretraining": begun["stages"]["pretraining"]}
+    del begun["encoder_parameters"]
+    text = study_page(Report(ladder, [begun]), tmp_path / "study")
+    assert "Steps: pre-training 100.\n" in text
+    (line,) = lines(text, "| DOS |")
+    assert line.startswith("| DOS | - | - | - |")
+
+
 def test_figures_that_are_there_are_shown(report, tmp_path):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "study"
