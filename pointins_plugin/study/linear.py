@@ -1,9 +1,9 @@
 """Linear probes of a frozen backbone, in closed form or to the end of a convex problem.
 
-Heads trained for some hundred steps say as much about those steps as about the
-backbone: of two such probes of one backbone on mOSD, AP differs by more than methods
-do. Here offsets are read off by ridge regression and classes by logistic regression;
-instances are then made, and scored, as of any model of the config.
+Heads trained for some hundred steps are far from their end, and say as much about those
+steps as about the backbone. Here offsets are read off by ridge regression and classes
+by logistic regression; instances are then made, and scored, as of any model of the
+config.
 """
 
 from collections.abc import Iterator, Mapping

@@ -317,9 +317,9 @@ def difference(
 ) -> str:
     """Return the mean difference over seeds, twice its standard error, its worth.
 
-    Values are compared seed by seed: rows of one seed start from the same weights and
-    see the same scenes in the same order. Inside twice the standard error it is called
-    noise; of a single seed nothing is known.
+    Values are compared seed by seed: teacher-student rows of one seed start from the
+    same weights, PointContrast's shares most of them. Inside twice the standard error
+    it is called noise; of a single seed nothing is known.
     """
     values = [own[seed] - other[seed] for seed in own.keys() & other.keys()]
     found = summary(values)

@@ -41,6 +41,7 @@ def test_momentum_is_a_share(momentum):
 def test_statistics_taken_anew_are_the_mean_of_the_batches():
     norm = nn.BatchNorm1d(1, momentum=0.01)
     norm.running_mean.fill_(100)
+    norm.num_batches_tracked.fill_(50)
     model = nn.Sequential(norm, nn.Dropout(0.5)).eval()
     batches = [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])]
     seen = []
