@@ -19,7 +19,7 @@ from pointins_plugin.study.ladder import (
     Ladder,
     Unit,
 )
-from pointins_plugin.study.linear import Probe, fit_heads, score_heads
+from pointins_plugin.study.linear import VERSION, Probe, fit_heads, score_heads
 from pointins_plugin.study.measures import (
     curves,
     draw_probe,
@@ -46,12 +46,18 @@ def figure_path(results: Path, data: str, name: str, size: str) -> Path:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """Return a unit's result, None where there is none that can be read."""
+    """Return a unit's result, None where there is none that can be read.
+
+    A linear probe of another version is left out, and so is made anew.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return result if isinstance(result["stages"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        stages = dict(result["stages"])
+        if LINEAR in stages and stages[LINEAR].get("version") != VERSION:
+            del stages[LINEAR]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return {**result, "stages": stages}
 
 
 def digest(cfg: Config) -> str:
@@ -151,7 +157,7 @@ def run_unit(
         say(f"{unit.name}: {stage}")
         if stage == LINEAR:
             origin = _origin(start)
-            made = {"settings": digest(cfg), "start": origin}
+            made = {"settings": digest(cfg), "start": origin, "version": VERSION}
             if made.items() <= stages.get(LINEAR, {}).items():
                 continue
             probe, found = _linear(cfg, start)

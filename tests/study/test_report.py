@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pointins_plugin.study.ladder import Ladder
+from pointins_plugin.study.linear import VERSION
 from pointins_plugin.study.report import (
     BEGIN,
     END,
@@ -36,7 +37,7 @@ def result(row, seed, ap, r2, data="mosd", settings="same", **pretraining):
     linear = {"map": ap, "ap50": 2 * ap, "ap25": None, "miou": 80.0 + seed}
     linear |= {"offset_r2": r2, "true_things": {"map": 3 * ap}}
     stages = {
-        "linear": {"scores": linear},
+        "linear": {"scores": linear, "version": VERSION},
         "instances": {
             "scores": {"map": ap / 2},
             "curves": {"map": [[1, ap / 4], [2, ap / 2]]},

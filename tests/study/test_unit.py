@@ -15,6 +15,7 @@ from pointins_plugin.study.ladder import LINEAR, PRETRAINING, STAGES, Ladder, Un
 from pointins_plugin.study.unit import (
     digest,
     forget,
+    read_result,
     result_path,
     run_unit,
     status,
@@ -124,6 +125,22 @@ def test_a_probe_is_of_its_own_pre_training(run, fake, tmp_path):
     (folder / "step.json").write_text(json.dumps({**step, "digest": "another"}))
     run("dos", skip=("pretraining", *few))
     assert len(fake.probed) == 2
+
+
+def test_a_probe_of_another_version_is_made_anew(
+    run, fake, ladder, tmp_path, monkeypatch
+):
+    run("dos")
+    monkeypatch.setattr(unit, "VERSION", unit.VERSION + 1)
+    assert state(ladder, "dos", tmp_path) == "to do"
+    path = result_path(tmp_path / "study", Unit("mosd", ladder.rows["dos"], 0), "quick")
+    assert read_result(path)["stages"].keys() == {*STAGES} - {LINEAR}
+    fake.started = []
+    stages = run("dos")["stages"]
+    assert not fake.started  # nothing is trained again
+    assert len(fake.probed) == 2
+    assert stages[LINEAR]["version"] == unit.VERSION
+    assert state(ladder, "dos", tmp_path) == "done"
 
 
 def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
