@@ -1,6 +1,8 @@
 """PointINS on Sonata, on procedural rooms: the offset branch beside Sonata's objective.
 
 All but the objective, its mask token and local views is as in rooms-pretrain.
+
+Row `pointins-sonata` of the study (docs/study.md).
 """
 
 _base_ = ["rooms-pretrain.py"]

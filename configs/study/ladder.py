@@ -4,7 +4,7 @@ A row is a config of pre-training, DATA-pretrain-CONFIG, and changes of it; ever
 else is the same for all rows. Keys are as in `--options`, but for `hooks.TYPE.key`,
 which means the hook of that type, if there is one. Dictionaries under `replace` take
 the place of the config's, those under `change` are merged into them. A config of None
-starts from random weights.
+starts from random weights. Differences are taken to DOS, or to the row `beside`.
 """
 
 # `small`: a training run takes at most six minutes of two cores. `quick`: a smoke run.
@@ -154,6 +154,9 @@ ladder = dict(
         ),
         "pointins-paper": dict(title="PointINS, *paper* preset", config="paper"),
         "pointins-spatial": dict(title="PointINS, *spatial* preset", config=""),
+        "pointins-sonata": dict(
+            title="PointINS on Sonata", config="sonata-offset", beside="sonata"
+        ),
         "supervised-offset": dict(
             title="true offsets (ceiling)", config="supervised-offset"
         ),
@@ -177,7 +180,6 @@ ablations = dict(
             config="",
             change={f"{branch}.odr.mode": "distribution"},
         ),
-        "pointins-sonata": dict(title="PointINS on Sonata", config="sonata-offset"),
         "pointcontrast-hardest": dict(
             title="PointContrast (hardest)", config="pointcontrast-hardest"
         ),
@@ -267,6 +269,8 @@ ablations = dict(
             change={"model.up_cast_level": 2, "model.match_max_r": 0.03},
         ),
         "dos-spunet": dict(title="DOS, sparse U-Net", config="dos-spunet"),
-        "pointins-spunet": dict(title="PointINS, sparse U-Net", config="spunet"),
+        "pointins-spunet": dict(
+            title="PointINS, sparse U-Net", config="spunet", beside="dos-spunet"
+        ),
     },
 )

@@ -22,6 +22,7 @@ FINETUNING = {"finetuning10": 0.1, "finetuning100": 1.0}  # share of labelled sc
 STAGES = (PRETRAINING, LINEAR, INSTANCES, SEMANTICS, *FINETUNING)
 LADDER, ABLATIONS = "ladder", "ablations"
 PARTS = (LADDER, ABLATIONS)
+BASELINE = "dos"  # what rows are compared with
 SPARSE = "spunet"  # names configs of the other backbone
 
 
@@ -38,6 +39,7 @@ class Row:
         change: overrides of that config, dictionaries being merged.
         replace: dictionaries that take the place of the config's.
         empirical_prior: the prior is the lengths of the training scenes' labels.
+        beside: the row that differences are taken to.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Row:
     change: dict[str, Any] = field(default_factory=dict, hash=False)
     replace: dict[str, Any] = field(default_factory=dict, hash=False)
     empirical_prior: bool = False
+    beside: str = BASELINE
 
     @property
     def sparse(self) -> bool:

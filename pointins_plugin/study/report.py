@@ -11,6 +11,7 @@ import numpy as np
 from pointins_plugin.evaluation.label_free import TITLES
 from pointins_plugin.pictures import save_curves
 from pointins_plugin.study.ladder import (
+    BASELINE,
     INSTANCES,
     LADDER,
     LINEAR,
@@ -24,7 +25,6 @@ from pointins_plugin.study.unit import figure_path, read_result
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
-BASELINE = "dos"  # what rows are compared with
 _NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
 _NAMES.update(sq="SQ", miou="mIoU")
 
@@ -216,19 +216,22 @@ class Report:
 
     def against_baseline(self, data: str, part: str) -> str | None:
         """Return differences to the baseline, and whether they exceed the seeds'."""
-        base = self.of(data, BASELINE)
         main = main_metrics(self.panoptic(data))[0]
         columns = linear_columns(main)
         rows = []
         for name in self.rows(data, part):
+            row = self.ladder.rows[name]
+            base, found = self.of(data, row.beside), self.of(data, name)
             if name == BASELINE or not base:
                 continue
-            found = self.of(data, name)
+            title = row.title
+            if row.beside != BASELINE:
+                title = f"{title}, to {self.ladder.rows[row.beside].title}"
             cells = [
                 difference(_by_seed(c, found), _by_seed(c, base), c.digits)
                 for c in columns
             ]
-            rows.append([self.ladder.rows[name].title, *cells])
+            rows.append([title, *cells])
         return (
             table(["difference to DOS", *(c.title for c in columns)], rows)
             if rows

@@ -10,6 +10,7 @@ from pointins_plugin.priors import NUM_KNOTS, MagnitudePrior
 from pointins_plugin.study import ladder as module
 from pointins_plugin.study.ladder import (
     ABLATIONS,
+    BASELINE,
     INSTANCES,
     LADDER,
     LINEAR,
@@ -77,11 +78,12 @@ def test_rows_of_the_issue_are_there(ladder):
         "offset-only",
         "pointins-paper",
         "pointins-spatial",
+        "pointins-sonata",
         "supervised-offset",
     ]
     units = ladder.units()
     of_ladder = [u for u in units if u.row.part == LADDER]
-    assert len(of_ladder) == 8 * 3 * 3
+    assert len(of_ladder) == 9 * 3 * 3
     ablations = [u for u in units if u.row.part == ABLATIONS]
     assert {u.data for u in ablations} == {"mosd"}
     assert {u.seed for u in ablations} == {0, 1}
@@ -193,6 +195,12 @@ def test_empirical_prior_is_that_of_the_labels(tmp_path, monkeypatch):
     assert prior["type"] == "table"
     assert min(table) >= 0.1 - 1e-6
     assert max(table) <= 0.3 + 1e-6
+
+
+def test_rows_are_compared_with_rows(ladder):
+    assert {row.beside for row in ladder.rows.values()} <= ladder.rows.keys()
+    other = {n: r.beside for n, r in ladder.rows.items() if r.beside != BASELINE}
+    assert other == {"pointins-sonata": "sonata", "pointins-spunet": "dos-spunet"}
 
 
 def test_a_config_names_its_row(ladder):

@@ -158,6 +158,23 @@ def test_differences_to_dos(report):
     assert not lines(table, "| DOS")
 
 
+def test_a_row_may_be_compared_with_another_than_dos(ladder):
+    of_sonata = [result("sonata", 0, 20.0, 0.3), result("sonata", 1, 24.0, 0.3)]
+    on_sonata = result("pointins-sonata", 1, 25.0, 0.4)
+    dos = result("dos", 1, 10.0, 0.3)
+    table = Report(ladder, [*of_sonata, on_sonata]).against_baseline("mosd", "ladder")
+    (line,) = table.splitlines()[2:]
+    assert line.startswith("| PointINS on Sonata, to Sonata | +1.0 (one seed) |")
+    table = Report(ladder, [dos, on_sonata, *of_sonata]).against_baseline(
+        "mosd", "ladder"
+    )
+    (line,) = lines(table, "| Sonata")
+    assert "+14.0 (one seed)" in line
+    (line,) = lines(table, "| PointINS")
+    assert "+1.0 (one seed)" in line
+    assert Report(ladder, [on_sonata]).against_baseline("mosd", "ladder") is None
+
+
 def test_column_without_value_is_nan():
     column = Column("", ("a", "b"))
     assert column.value({"a": {"b": 2}}) == 2
