@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,12 +20,27 @@ PENALTIES = tuple(10.0 ** (power / 2) for power in range(-12, -1))
 _CURVATURE = 0.2
 
 
+@dataclass(frozen=True)
+class _Spectrum:
+    """Principal axes (C, C) of standardised features, and their variances (C,)."""
+
+    axes: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, unit: Tensor) -> _Spectrum:
+        wide = unit.double()
+        variance, axes = torch.linalg.eigh(wide.t() @ wide / len(wide))
+        return cls(axes.to(unit), variance.clamp(min=0).to(unit))
+
+
 def _fit(
     unit: Tensor,
     label: Tensor,
     num_classes: int,
     penalty: float,
     rounds: int,
+    spectrum: _Spectrum,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Minimise over weights (C, K) and intercepts (K,) of standardised features.
@@ -33,16 +49,16 @@ def _fit(
     It is therefore given weights of decorrelated features, each in units of its own
     curvature; the minimum is the same.
     """
-    moment = unit.t().double() @ unit.double() / len(unit)
-    variance, axes = torch.linalg.eigh(moment)
-    length = (_CURVATURE * variance.clamp(min=0) + 2 * penalty).rsqrt().to(unit)
-    to_weight = axes.to(unit) * length
+    curvature = _CURVATURE * spectrum.variance + 2 * penalty
+    # a feature that never changes has none where there is no penalty
+    length = curvature.clamp(min=1e-9).rsqrt()
+    to_weight = spectrum.axes * length
     inputs = unit @ to_weight
     if start is None:
         inner = unit.new_zeros(unit.shape[1], num_classes)
         bias = unit.new_zeros(num_classes)
     else:
-        inner = axes.to(unit).t() @ start[0] / length[:, None]
+        inner = spectrum.axes.t() @ start[0] / length[:, None]
         bias = start[1].clone()
     inner, bias = inner.requires_grad_(), bias.requires_grad_()
     solver = torch.optim.LBFGS(
@@ -102,7 +118,8 @@ def fit_logistic(
         raise UserError("logistic probe: no training point has a class; check labels")
     mean, scale = _standard(feature)
     unit = (feature - mean) * scale
-    weight, bias = _fit(unit, label, num_classes, penalty, rounds)
+    spectrum = _Spectrum.of(unit)
+    weight, bias = _fit(unit, label, num_classes, penalty, rounds, spectrum)
     weight = (weight * scale[:, None]).double()
     bias = bias.double() - mean.double() @ weight
     return LinearMap(weight.cpu().numpy(), bias.cpu().numpy())
@@ -120,8 +137,8 @@ def choose_penalty(
 
     Fitted on the other scenes; each from the solution of the next larger penalty. Of
     a single scene nothing can be left out: the middle one. The measure is the one that
-    probes are compared by: cross-entropy is of frequent classes, and asks for ten
-    times the penalty that is best for rare ones.
+    probes are compared by: cross-entropy is of frequent classes, and asks for ten to a
+    hundred times the penalty that is best for rare ones.
 
     Args:
         feature: (N, C) float.
@@ -138,11 +155,12 @@ def choose_penalty(
     mean, scale = _standard(feature[~out])
     unit, seen = ((feature[part] - mean) * scale for part in (~out, out))
     truth = label[out].cpu().numpy()
+    known, spectrum = label[~out], _Spectrum.of(unit)
     scores, solution = {}, None
     for penalty in sorted(penalties, reverse=True):
-        solution = _fit(unit, label[~out], num_classes, penalty, rounds, solution)
+        solution = _fit(unit, known, num_classes, penalty, rounds, spectrum, solution)
         weight, bias = solution
         found = torch.addmm(bias, seen, weight).argmax(1).cpu().numpy()
         confusion = confusion_matrix(found, truth, num_classes)
-        scores[penalty] = semantic_scores(confusion, absent="skip")["miou"]
+        scores[penalty] = semantic_scores(confusion)["miou"]
     return max(scores, key=scores.__getitem__)

@@ -100,7 +100,11 @@ class Ladder:
 
     @classmethod
     def read(cls, path: Path | None = None) -> "Ladder":
-        """Read a study's file, by default that of `configs/study`."""
+        """Read a study's file, by default that of `configs/study`.
+
+        Raises:
+            UserError: a row is beside one that is not there.
+        """
         path = path or config_root() / "study" / "ladder.py"
         cfg = Config.fromfile(path)
         values = {key: plain_values(cfg[key]) for key in cfg}
@@ -109,6 +113,12 @@ class Ladder:
             for part in PARTS
             for name, row in values[part]["rows"].items()
         }
+        for row in rows.values():
+            if row.beside not in rows:
+                raise UserError(
+                    f"{path}: row {row.name!r} is beside {row.beside!r}, which is "
+                    "no row; name one of the ladder or the ablations"
+                )
         return cls(rows, values)
 
     def units(

@@ -200,14 +200,18 @@ class Report:
         return table(["", *(c.title for c in columns)], rows)
 
     def _geometry(self, data: str) -> list[list[str]]:
-        """Return rows of the baselines that see coordinates only."""
-        runs = [r for r in self.results if r["data"] == data]
+        """Return rows of the baselines that see coordinates only, one run a seed."""
         rows = []
         for method in ("hdbscan", "plane_components", "oracle"):
-            cells = [
-                _first(Column("", _scores(PRETRAINING, "methods", method, key)), runs)
+            columns = [
+                Column("", _scores(PRETRAINING, "methods", method, key))
                 for key in ("map", "ap50", "ap25")
             ]
+            runs = {}
+            for run in self.results:
+                if run["data"] == data and not math.isnan(columns[0].value(run)):
+                    runs.setdefault(run["seed"], run)
+            cells = [column.cell(list(runs.values())) for column in columns]
             if any(cell != "-" for cell in cells):
                 background = "ground" if self.panoptic(data) else "planes"
                 title = TITLES[method].format(background=background)
@@ -233,7 +237,7 @@ class Report:
             ]
             rows.append([title, *cells])
         return (
-            table(["difference to DOS", *(c.title for c in columns)], rows)
+            table(["difference to DOS, or as said", *(c.title for c in columns)], rows)
             if rows
             else None
         )
@@ -291,12 +295,6 @@ class Report:
                     if len(marks) > 1:
                         odd.append(f"{name} on {data} ({stage})")
         return odd
-
-
-def _first(column: Column, runs: Iterable[Mapping[str, Any]]) -> str:
-    """Return a value that is the same in all runs."""
-    values = [v for v in (column.value(r) for r in runs) if not math.isnan(v)]
-    return f"{values[0]:.{column.digits}f}" if values else "-"
 
 
 def _minutes(result: Mapping[str, Any]) -> float:

@@ -85,12 +85,11 @@ def status(
         return "to do"
     found = result["stages"]
     wanted = [stage for stage in unit.stages() if stage not in skip]
-    if any(stage not in found for stage in wanted):
-        return "to do"
     for stage in wanted:
-        if found[stage]["settings"] != digest(ladder.config(unit, stage, size)):
+        settings = found.get(stage, {}).get("settings")
+        if settings and settings != digest(ladder.config(unit, stage, size)):
             return "changed"
-    return "done"
+    return "done" if all(stage in found for stage in wanted) else "to do"
 
 
 def forget(unit: Unit, size: str, out: Path, results: Path) -> None:

@@ -203,6 +203,14 @@ def test_rows_are_compared_with_rows(ladder):
     assert other == {"pointins-sonata": "sonata", "pointins-spunet": "dos-spunet"}
 
 
+def test_a_row_beside_none_is_refused(tmp_path):
+    file = tmp_path / "ladder.py"
+    row = "dict(title='a', config='', beside='dso')"
+    file.write_text(f"ladder = dict(rows=dict(a={row}))\nablations = dict(rows={{}})\n")
+    with pytest.raises(UserError, match="row 'a' is beside 'dso'"):
+        Ladder.read(file)
+
+
 def test_a_config_names_its_row(ladder):
     for unit in ladder.units():
         row = unit.row

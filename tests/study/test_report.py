@@ -131,7 +131,21 @@ def test_label_free_scores_stand_beside_geometry(report):
     table = report.label_free("mosd", "ladder")
     assert len(lines(table, "| DOS")) == 0  # it has no offsets
     assert "| 0.50 ± 0.00 | 0.75 ± 0.00 | 30.0 ± 0.0 |" in table
-    assert "| *components, planes removed* |  |  | 30.0 | 50.0 | 70.0 |" in table
+    assert "| *components, planes removed* |  |  | 30.0 ± 0.0 | 50.0 ± 0.0 |" in table
+
+
+def test_geometry_has_one_value_a_seed(ladder):
+    """Scenes are sampled by seed, so that geometry differs between seeds."""
+
+    def run(row, seed, ap):
+        scores = {"map": ap, "ap50": ap, "ap25": ap}
+        methods = {"plane_components": scores}
+        return result(row, seed, 1.0, 0.1, offset_r2=0.1, methods=methods)
+
+    found = [run("pointins-spatial", 0, 30.0), run("pointins-spatial", 1, 34.0)]
+    found.append(run("offset-only", 0, 30.0))
+    table = Report(ladder, found).label_free("mosd", "ladder")
+    assert "| *components, planes removed* |  |  | 32.0 ± 2.8 |" in table
 
 
 def seeds(*values):

@@ -143,6 +143,16 @@ def test_a_probe_of_another_version_is_made_anew(
     assert state(ladder, "dos", tmp_path) == "done"
 
 
+def test_other_settings_are_told_though_the_probe_is_of_another_version(
+    run, ladder, tmp_path, monkeypatch
+):
+    run("dos")
+    values = json.loads(json.dumps(ladder.values))
+    values["sizes"]["quick"]["mosd"]["pretraining"]["batch_size"] = 4
+    monkeypatch.setattr(unit, "VERSION", unit.VERSION + 1)
+    assert state(Ladder(ladder.rows, values), "dos", tmp_path) == "changed"
+
+
 def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
     few = ("finetuning10", "finetuning100")
     run("dos", skip=few)
