@@ -108,7 +108,7 @@ def test_a_smoke_run_is_the_ladder_with_one_seed(started, capsys):
     _, options = started
     study.run([*options, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8 * 3
+    assert len(lines) == 9 * 3
     assert all("-seed0:" in line for line in lines)
     study.run([*options, "--rows", "odr-only", "--dry-run"])
     assert "mosd-odr-only-seed0" in capsys.readouterr().out
