@@ -148,6 +148,7 @@ def run_unit(
     }
     if "encoder_parameters" in before:
         result["encoder_parameters"] = before["encoder_parameters"]
+    written = before or result
     start = _pretrained(unit, folder) if PRETRAINING in skip else None
     for stage in unit.stages():
         if stage in skip:
@@ -181,8 +182,9 @@ def run_unit(
                 "seconds": round(record.seconds, 1),
                 **record.provenance,
             }
-        write_json(path, {**result, **provenance()})
-    return {**result, **provenance()}
+        written = {**result, **provenance()}
+        write_json(path, written)
+    return written
 
 
 def _pretrained(unit: Unit, folder: Path) -> Step | None:
