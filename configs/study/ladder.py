@@ -135,7 +135,7 @@ data = dict(
 )
 
 # The linear probe, which nothing is trained for, with all seeds: with pre-training some
-# seven hours of two cores. Trained heads and fine-tuning, with one, come on top.
+# eight hours of two cores. Trained heads and fine-tuning, with one, come on top.
 seeds = dict(ladder=(0, 1, 2), ablations=(0, 1), trained=(0,))
 
 ladder = dict(
