@@ -20,6 +20,10 @@ del os
 
 grid_size = 0.015
 
+# where the camera was, the same in all scenes: seen from there, hardly a ray meets two
+# surfaces
+viewpoint = (0.1, -1.0, 1.1)
+
 batch_size = 2
 num_worker = 1
 epoch = 24
@@ -164,14 +168,14 @@ data = dict(
         split="train",
         data_root=data_root,
         transform=transform,
-        viewpoint=(0.0, 0.0, 1.0),
+        viewpoint=viewpoint,
     ),
     val=dict(
         type="FolderDataset",
         split="val",
         data_root=data_root,
         transform=transform_val,
-        viewpoint=(0.0, 0.0, 1.0),
+        viewpoint=viewpoint,
     ),
 )
 
