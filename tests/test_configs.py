@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_run
 
 from pointins_plugin.cli import main
+from pointins_plugin.datasets import FolderDataset
 from pointins_plugin.host import (
     HOOKS,
     MODELS,
@@ -167,3 +169,25 @@ def test_presets_are_spelled_out_and_twins_differ_in_nothing_else():
         }
         assert simple
         assert all(theirs[key] == value for key, value in simple.items())
+
+
+def test_mosd_normals_face_the_camera(mosd_dir):
+    """Of what one camera sees of an object, most faces away from the seen one's centre.
+
+    With normals towards a point above the table it is 49 %, with the camera's 94 %.
+    """
+    root = config_root() / "pointins"
+    pretrain = Config.fromfile(root / "mosd-pretrain.py").data
+    downstream = Config.fromfile(root / "_base_" / "mosd.py").data
+    splits = pretrain.train, pretrain.val, downstream.train, downstream.val
+    eyes = {tuple(split.viewpoint) for split in (*splits, downstream.test)}
+    assert len(eyes) == 1
+    dataset = FolderDataset("val", str(mosd_dir), viewpoint=eyes.pop())
+    away = []
+    for index in range(4):
+        scene = dataset[index]
+        for number in np.unique(scene["instance"][scene["instance"] >= 0]):
+            own = scene["instance"] == number
+            outward = scene["coord"][own] - scene["coord"][own].mean(0)
+            away.append((outward * scene["normal"][own]).sum(1) > 0)
+    assert np.concatenate(away).mean() > 0.85
