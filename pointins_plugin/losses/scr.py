@@ -62,11 +62,12 @@ def spatial_components(
     coord: Tensor,
     centre: Tensor,
     offset: Tensor | Sequence[int],
-    radius: float,
+    radius: float | None,
     num_neighbours: int = 16,
     segment: Tensor | None = None,
     keep: Tensor | None = None,
     neighbour: Tensor | None = None,
+    max_edge: float | None = None,
 ) -> Tensor:
     """Connect spatial neighbours whose shifted centres agree.
 
@@ -74,11 +75,13 @@ def spatial_components(
         coord: (N, 3) metres, origin frame.
         centre: (N, 3) shifted points ``x + o``.
         offset: (B,) cumulative counts; numbers, or a tensor, for which a GPU waits.
-        radius: largest distance of two agreeing centres, metres.
+        radius: largest distance of two agreeing centres, metres; None: all agree.
         num_neighbours: spatial neighbours of a point.
         segment: (N,) only points of one segment are connected.
         keep: (N,) bool, the nodes; others get -1.
         neighbour: (N, k) precomputed spatial neighbours, -1 padded.
+        max_edge: largest distance of two neighbours, metres; None for no limit. The
+            nearest points of a sparse spot may lie on another thing.
 
     Returns:
         (N,) component of every point, -1 outside ``keep``.
@@ -90,7 +93,9 @@ def spatial_components(
         neighbour = knn(coord, num_neighbours, offset)
     target = neighbour.clamp(min=0)
     agree = neighbour >= 0
-    agree &= (centre[target] - centre[:, None]).square().sum(-1) < radius**2
+    for place, limit in ((centre, radius), (coord, max_edge)):
+        if limit is not None:
+            agree &= (place[target] - place[:, None]).square().sum(-1) < limit**2
     if segment is not None:
         agree &= segment[target] == segment[:, None]
     if keep is not None:
@@ -209,8 +214,9 @@ class SCRLoss(nn.Module):
             neighbours whose centres are nearer than ``radius``.
         segments: ``"kmeans"`` or ``"none"``: components stay inside a segment.
         num_segments: K of k-means.
-        radius: in token pitches.
+        radius: in token pitches; None: the spatial graph asks no centres.
         num_neighbours: spatial neighbours of the spatial graph.
+        max_edge: longest edge of the spatial graph in token pitches, None for no limit.
         min_size: fewest tokens of a pseudo-instance; the paper's number is unknown.
         drop_huge: largest reach of a pseudo-instance in medians of the magnitude
             prior, None for no limit.
@@ -227,8 +233,9 @@ class SCRLoss(nn.Module):
         graph: str = "centre",
         segments: str = "kmeans",
         num_segments: int = 20,
-        radius: float = 1.5,
+        radius: float | None = 1.5,
         num_neighbours: int = 16,
+        max_edge: float | None = None,
         min_size: int = 5,
         drop_huge: float | None = None,
         fallback: str = "odr",
@@ -239,14 +246,18 @@ class SCRLoss(nn.Module):
         _check_choice("graph", graph, ("centre", "spatial"))
         _check_choice("segments", segments, ("kmeans", "none"))
         _check_choice("fallback", fallback, ("odr", "none"))
-        if not radius > 0:
-            raise ValueError(f"SCRLoss needs radius > 0 pitches, found {radius}")
+        if radius is None and graph == "centre":
+            raise ValueError("SCRLoss(graph='centre') needs a radius, in pitches")
+        for name, value in (("radius", radius), ("max_edge", max_edge)):
+            if value is not None and not value > 0:
+                raise ValueError(f"SCRLoss needs {name} > 0 pitches, found {value}")
         self.mode = mode
         self.graph = graph
         self.segments = segments
         self.num_segments = num_segments
         self.radius = radius
         self.num_neighbours = num_neighbours
+        self.max_edge = max_edge
         self.min_size = min_size
         self.drop_huge = drop_huge
         self.fallback = fallback
@@ -295,7 +306,7 @@ class SCRLoss(nn.Module):
             segment = feature_segments(
                 feature, batch, self.num_segments, generator, ends
             )
-        radius = self.radius * pitch
+        radius = None if self.radius is None else self.radius * pitch
         if self.graph == "spatial":
             label = spatial_components(
                 coord,
@@ -306,6 +317,7 @@ class SCRLoss(nn.Module):
                 segment=segment,
                 keep=keep,
                 neighbour=neighbour,
+                max_edge=None if self.max_edge is None else self.max_edge * pitch,
             )
         else:
             label = _centre_components(centre, radius, segment, batch, keep)

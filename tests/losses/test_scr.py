@@ -73,6 +73,22 @@ def test_spatial_edges_need_agreeing_centres():
     assert same_partition(merged, torch.zeros(20))
 
 
+def test_long_edges_are_no_edges():
+    # two rows of four, 1 m apart, and a gap of 0.3 m in the second
+    coord = torch.tensor([[0.1 * i, 0, 0] for i in range(4)])
+    coord = torch.cat([coord, coord + torch.tensor([0, 1.0, 0])])
+    coord[6:, 0] += 0.2
+    given = coord, coord, torch.tensor([8]), None
+    rows = torch.arange(8) // 4
+    assert same_partition(spatial_components(*given, max_edge=0.5), rows)
+    parts = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    assert same_partition(spatial_components(*given, max_edge=0.25), parts)
+    assert same_partition(spatial_components(*given), torch.zeros(8))
+    scr = SCRLoss("target", "spatial", "none", radius=None, max_edge=2.5, min_size=2)
+    label = scr.pseudo_instances(coord, coord * 9, torch.tensor([8]), PITCH, 1.0)
+    assert same_partition(label, parts)  # whatever the offsets say
+
+
 def test_duplicate_centres_stay_one_instance():
     """Exact offsets put all points of a thing on one place: nothing may shatter."""
     coord, shift, truth = two_blobs(n=500)
@@ -201,6 +217,10 @@ def test_bad_choices_name_the_argument():
         SCRLoss(graph="knn")
     with pytest.raises(ValueError, match="radius > 0"):
         SCRLoss(radius=0)
+    with pytest.raises(ValueError, match="max_edge > 0"):
+        SCRLoss(max_edge=-1.0)
+    with pytest.raises(ValueError, match="needs a radius"):
+        SCRLoss(graph="centre", radius=None)
 
 
 def test_the_components_of_a_gpu_are_those_of_scipy(monkeypatch):
