@@ -197,6 +197,11 @@ ablations = dict(
         "radius-paper": dict(
             title="radius 1.5 tokens", config="", change={f"{branch}.scr.radius": 1.5}
         ),
+        "edge-paper": dict(
+            title="edges of any length",
+            config="",
+            change={f"{branch}.scr.max_edge": None},
+        ),
         "min-size-paper": dict(
             title="pseudo-instances from 5 tokens",
             config="",

@@ -70,6 +70,7 @@ model = dict(
             segments="kmeans",
             num_segments=20,
             radius=1.5,
+            max_edge=None,
             min_size=5,
             drop_huge=None,
             fallback="odr",

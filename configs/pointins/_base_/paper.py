@@ -14,6 +14,7 @@ paper_scr = dict(
     segments="kmeans",
     num_segments=20,
     radius=1.5,
+    max_edge=None,
     min_size=5,
     drop_huge=None,
     fallback="odr",

@@ -13,9 +13,10 @@ spatial_scr = dict(
     graph="spatial",
     segments="none",
     num_segments=20,
-    radius=2.5,
+    radius=6.0,
+    max_edge=1.8,
     min_size=20,
-    drop_huge=1.8,
+    drop_huge=2.5,
     fallback="none",
     exclude_planes=True,
 )

@@ -10,6 +10,6 @@ changes nothing here, and centres agree within a wider radius.
 _base_ = ["spatial.py"]
 
 spatial_odr = dict(magnitude=False)
-spatial_scr = dict(radius=5.0, drop_huge=3.6)
+spatial_scr = dict(radius=5.0, max_edge=2.5, drop_huge=3.6)
 # what is excluded in place of planes, which would take the sides of cars; metres
 spatial_ground = dict(height=0.2)
