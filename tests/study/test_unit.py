@@ -210,3 +210,14 @@ def test_digest_knows_settings_and_no_place_or_seed(ladder):
     assert digest(one) == digest(two)
     two.optimizer.lr = 0.5
     assert digest(one) != digest(two)
+
+
+def test_digest_of_a_baseline_knows_no_preset(ladder):
+    one, two = (
+        ladder.config(Unit("mosd", ladder.rows["dos"], 0), PRETRAINING, "quick")
+        for _ in range(2)
+    )
+    two.spatial_scr.radius = 99.0
+    assert digest(one) == digest(two)
+    two.model.up_cast_level = 1
+    assert digest(one) != digest(two)
