@@ -16,7 +16,7 @@ spatial_scr = dict(
     radius=6.0,
     max_edge=1.8,
     min_size=20,
-    drop_huge=2.5,
+    drop_huge=2.0,
     fallback="none",
     exclude_planes=True,
 )
