@@ -5,7 +5,7 @@ log-normal that `pointins fit-prior --min-cluster-size 30` finds without labels 
 rooms written by `write_rooms`.
 """
 
-_base_ = ["_base_/default_runtime.py", "_base_/spatial.py"]
+_base_ = ["_base_/default_runtime.py", "_base_/spatial_rooms.py"]
 
 grid_size = 0.08
 
