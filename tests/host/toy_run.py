@@ -3,6 +3,7 @@
 Run as a script it trains in a process of its own: ``python toy_run.py FOLDER [K=V]``.
 """
 
+import os
 import sys
 import time
 
@@ -115,7 +116,10 @@ def configure(folder, **options):
     """Write the toy config into a folder and return it parsed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "toy.py"
-    path.write_text(CONFIG.format(folder=folder / "run"))
+    # Every process of a run writes it: whole, so that none reads what another began.
+    part = folder / f"toy.{os.getpid()}.part"
+    part.write_text(CONFIG.format(folder=folder / "run"))
+    part.replace(path)
     return default_config_parser(str(path), options)
 
 
