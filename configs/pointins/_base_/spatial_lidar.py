@@ -4,7 +4,7 @@ Lengths of offsets have two modes there, pedestrians and cars, and the median li
 between them: a car reaches nearly four times the median, a thing on a table not twice.
 Houses and trees are most of what is above the ground: ranked among their offsets,
 those of things lose their length and neighbours their common centre, so that ODR
-changes nothing here, and centres agree within a wider radius.
+changes nothing here. Rings of a scan lie apart, so that edges may be longer.
 """
 
 _base_ = ["spatial.py"]
