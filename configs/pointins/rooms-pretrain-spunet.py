@@ -40,7 +40,7 @@ transform = [
             "grid_coord",
         ),
         global_view_num=2,
-        global_view_scale=(0.6, 1.0),
+        global_view_scale=(0.8, 1.0),
         local_view_num=0,
         global_shared_transform=[
             dict(
@@ -64,7 +64,7 @@ transform = [
                 return_grid_coord=True,
             ),
         ],
-        max_size=6144,
+        max_size=16384,
     ),
     dict(type="ToTensor"),
     dict(type="Update", keys_dict=dict(grid_size=grid_size)),
