@@ -1,8 +1,8 @@
 """A study's results as Markdown and curves; everything is read from its JSON files."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from pointins_plugin.evaluation.label_free import TITLES
 from pointins_plugin.pictures import save_curves
+from pointins_plugin.study.claims import CLAIMED, claims
 from pointins_plugin.study.ladder import (
     BASELINE,
     INSTANCES,
@@ -21,50 +22,25 @@ from pointins_plugin.study.ladder import (
     Ladder,
 )
 from pointins_plugin.study.scores import summary
+from pointins_plugin.study.tables import (
+    NAMES,
+    Column,
+    by_seed,
+    difference,
+    linear_columns,
+    main_metrics,
+    scores_of,
+    spread,
+    table,
+)
 from pointins_plugin.study.unit import figure_path, read_result
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
-_NAMES = {"map": "AP", "ap50": "AP50", "ap25": "AP25", "pq": "PQ", "rq": "RQ"}
-_NAMES.update(sq="SQ", miou="mIoU")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        title: of the column.
-        place: keys of the value inside a result.
-        digits: shown after the point.
-        scale: that the value is multiplied by.
-    """
-
-    title: str
-    place: tuple[str, ...]
-    digits: int = 1
-    scale: float = 1.0
-
-    def value(self, result: Mapping[str, Any]) -> float:
-        """Return the value in a result, NaN where there is none."""
-        found: Any = result
-        for key in self.place:
-            if not isinstance(found, Mapping) or found.get(key) is None:
-                return math.nan
-            found = found[key]
-        return float(found) * self.scale
-
-    def cell(self, results: Iterable[Mapping[str, Any]]) -> str:
-        """Return mean and deviation over results, ``-`` where there is no value."""
-        return spread(summary([self.value(r) for r in results]), self.digits)
-
-
-def spread(value: Mapping[str, Any], digits: int = 1) -> str:
-    """Return a ``summary`` as text."""
-    if value["mean"] is None:
-        return "-"
-    deviation = "" if value["std"] is None else f" ± {value['std']:.{digits}f}"
-    return f"{value['mean']:.{digits}f}{deviation}"
+_DIFFERENCES = (
+    "Differences, here and below, are means over runs with the same seed, ± two "
+    "standard errors; what is within them is called noise."
+)
 
 
 def load_results(folder: Path, size: str) -> list[dict[str, Any]]:
@@ -73,61 +49,35 @@ def load_results(folder: Path, size: str) -> list[dict[str, Any]]:
     return [r for r in found if r is not None and r.get("size") == size]
 
 
-def _scores(stage: str, *place: str) -> tuple[str, ...]:
-    return ("stages", stage, "scores", *place)
-
-
-def main_metrics(panoptic: bool) -> tuple[str, str, str]:
-    """Return the keys of the three scores of instances, the first being the main."""
-    return ("pq", "rq", "sq") if panoptic else ("map", "ap50", "ap25")
-
-
-def linear_columns(main: str) -> list[Column]:
-    """Return the columns that rows are compared by; ``main`` is the score's key."""
-    return [
-        Column(f"linear {_NAMES[main]}", _scores(LINEAR, main)),
-        Column("mIoU", _scores(LINEAR, "miou")),
-        Column("AP, things given", _scores(LINEAR, "true_things", "map")),
-        Column("R² of offsets", _scores(LINEAR, "offset_r2"), 2),
-    ]
-
-
 def probe_columns(panoptic: bool, trained: bool) -> list[Column]:
     """Return the columns of probes: linear heads, trained heads, fine-tuning."""
     main, *others = main_metrics(panoptic)
     first, *rest = linear_columns(main)
-    columns = [first, *(Column(_NAMES[key], _scores(LINEAR, key)) for key in others)]
+    columns = [first, *(Column(NAMES[key], scores_of(LINEAR, key)) for key in others)]
     columns += rest
     if trained:
         columns += [
-            Column(f"trained heads {_NAMES[main]}", _scores(INSTANCES, main)),
-            Column("trained mIoU", _scores(SEMANTICS, "miou")),
+            Column(f"trained heads {NAMES[main]}", scores_of(INSTANCES, main)),
+            Column("trained mIoU", scores_of(SEMANTICS, "miou")),
         ]
         for share in (10, 100):
-            place = _scores(f"finetuning{share}", main)
-            columns.append(Column(f"tuned {share} % {_NAMES[main]}", place))
+            place = scores_of(f"finetuning{share}", main)
+            columns.append(Column(f"tuned {share} % {NAMES[main]}", place))
     return columns
 
 
 def label_free_columns() -> list[Column]:
     """Return the columns of what offsets found without labels."""
     columns = [
-        Column("R²", _scores(PRETRAINING, "offset_r2"), 2),
-        Column("cosine", _scores(PRETRAINING, "offset_cosine"), 2),
+        Column("R²", scores_of(PRETRAINING, "offset_r2"), 2),
+        Column("cosine", scores_of(PRETRAINING, "offset_cosine"), 2),
     ]
     for method, title in (("components", ""), ("modes", "modes ")):
         columns += [
-            Column(title + _NAMES[k], _scores(PRETRAINING, "methods", method, k))
+            Column(title + NAMES[k], scores_of(PRETRAINING, "methods", method, k))
             for k in ("map", "ap50", "ap25")
         ]
     return columns
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text."""
-    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)
 
 
 class Report:
@@ -204,7 +154,7 @@ class Report:
         rows = []
         for method in ("hdbscan", "plane_components", "oracle"):
             columns = [
-                Column("", _scores(PRETRAINING, "methods", method, key))
+                Column("", scores_of(PRETRAINING, "methods", method, key))
                 for key in ("map", "ap50", "ap25")
             ]
             runs = {}
@@ -232,7 +182,7 @@ class Report:
             if row.beside != BASELINE:
                 title = f"{title}, to {self.ladder.rows[row.beside].title}"
             cells = [
-                difference(_by_seed(c, found), _by_seed(c, base), c.digits)
+                difference(by_seed(c, found), by_seed(c, base), c.digits)
                 for c in columns
             ]
             rows.append([title, *cells])
@@ -241,6 +191,23 @@ class Report:
             if rows
             else None
         )
+
+    def expectations(self, name: str) -> str | None:
+        """Return what was expected of a row beside what came out, by data set."""
+        row = self.ladder.rows[name]
+        data = [d for d in self.ladder.values["data"] if self.of(d, name)]
+        if not data:
+            return None
+        rows = [
+            [each[0].title]
+            + [
+                claim.cell(self.of(d, name), self.of(d, row.beside))
+                for d, claim in zip(data, each, strict=True)
+            ]
+            for each in zip(*(claims(self.panoptic(d)) for d in data), strict=True)
+        ]
+        title = f"{row.title}, to {self.ladder.rows[row.beside].title}"
+        return table([title, *data], rows)
 
     def where(self) -> str:
         """Return what the numbers were made by: machines, commits, dates, sizes."""
@@ -309,31 +276,6 @@ def _machine(machine: Mapping[str, Any]) -> str:
     )
 
 
-def _by_seed(column: Column, results: Iterable[Mapping[str, Any]]) -> dict[int, float]:
-    return {result["seed"]: column.value(result) for result in results}
-
-
-def difference(
-    own: Mapping[int, float], other: Mapping[int, float], digits: int = 1
-) -> str:
-    """Return the mean difference over seeds, twice its standard error, its worth.
-
-    Values are compared seed by seed: teacher-student rows of one seed start from the
-    same weights, PointContrast's shares most of them. Inside twice the standard error
-    it is called noise; of a single seed nothing is known.
-    """
-    values = [own[seed] - other[seed] for seed in own.keys() & other.keys()]
-    found = summary(values)
-    if found["mean"] is None:
-        return "-"
-    text = f"{found['mean']:+.{digits}f}"
-    if found["std"] is None:
-        return f"{text} (one seed)"
-    error = 2 * found["std"] / math.sqrt(np.isfinite(values).sum())
-    noise = "" if abs(found["mean"]) > error else ", noise"
-    return f"{text} (± {error:.{digits}f}{noise})"
-
-
 def readme_table(report: Report) -> str:
     """Return the main ladder in short: the linear probes' columns by data."""
     data = [d for d in report.ladder.values["data"] if report.rows(d, LADDER)]
@@ -341,7 +283,7 @@ def readme_table(report: Report) -> str:
     for name in data:
         main = main_metrics(report.panoptic(name))[0]
         first, *rest = linear_columns(main)
-        first = replace(first, title=f"{name}: {_NAMES[main]}")
+        first = replace(first, title=f"{name}: {NAMES[main]}")
         columns += [(name, column) for column in (first, *rest)]
     rows = [
         [row.title, *(c.cell(report.of(d, row.name)) for d, c in columns)]
@@ -366,6 +308,9 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     ]
     if notes:
         blocks.append(notes.strip())
+    held = [text for name in CLAIMED if (text := report.expectations(name))]
+    if held:
+        blocks += ["## What was expected, and what came out", _DIFFERENCES, *held]
     blocks += ["## What was run", report.where()]
     blocks.append(
         "Mean ± sample standard deviation over seeds. *Linear*: offsets by ridge and "
@@ -374,7 +319,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
         "which points belong to things, whatever their class. *Trained heads*: those "
         "of PointGroup on the frozen backbone. *Tuned*: the whole network with 10 or "
         "100 % of the labelled scenes, as many steps. Minutes are of all stages of a "
-        "run. Differences are of runs with the same seed, ± two standard errors."
+        "run."
     )
     if report.mixed():
         mixed = ", ".join(report.mixed())
@@ -426,7 +371,7 @@ def draw_curves(report: Report, data: str, folder: Path) -> bool:
     panels = []
     for title, unit, place in (
         ("R² of the teacher's offsets", "step", (PRETRAINING, "curves", "shift_r2")),
-        (f"trained heads, {_NAMES[main]}", "evaluation", (INSTANCES, "curves", main)),
+        (f"trained heads, {NAMES[main]}", "evaluation", (INSTANCES, "curves", main)),
     ):
         lines = []
         for name in report.rows(data, LADDER):

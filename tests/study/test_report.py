@@ -9,15 +9,14 @@ from pointins_plugin.study.linear import VERSION
 from pointins_plugin.study.report import (
     BEGIN,
     END,
-    Column,
     Report,
-    difference,
     draw_curves,
     load_results,
     put_between,
     readme_table,
     study_page,
 )
+from pointins_plugin.study.tables import Column, difference
 
 MACHINE = {
     "cpu": "Some CPU",
