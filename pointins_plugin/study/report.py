@@ -39,7 +39,8 @@ BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
 _DIFFERENCES = (
     "Differences, here and below, are means over runs with the same seed, ± two "
-    "standard errors; what is within them is called noise."
+    "standard errors; what is within them is called noise. Whether an expectation is "
+    "met goes by the mean."
 )
 
 
