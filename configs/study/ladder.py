@@ -166,113 +166,116 @@ ladder = dict(
 )
 
 branch = "model.offset_branch"
+whole = dict(config="", beside="pointins-spatial")  # with one thing changed
 ablations = dict(
     data=("mosd",),
     rows={
-        # the component table
+        # the other of PointContrast's losses
+        "pointcontrast-hardest": dict(
+            title="PointContrast (hardest)", config="pointcontrast-hardest"
+        ),
+        # the component table: what is added to DOS
         "odr-only": dict(title="+ ODR only", config="", change={f"{branch}.scr": None}),
         "scr-only": dict(title="+ SCR only", config="", change={f"{branch}.odr": None}),
+        # the whole method, and what it gains or loses by a change
         "scr-before-odr": dict(
             title="SCR before ODR",
-            config="",
+            **whole,
             change={branch: dict(order=("scr", "odr"))},
         ),
         "odr-student": dict(
             title="ODR on the student",
-            config="",
+            **whole,
             change={f"{branch}.odr.mode": "distribution"},
-        ),
-        "pointcontrast-hardest": dict(
-            title="PointContrast (hardest)", config="pointcontrast-hardest"
         ),
         # the spatial preset, each choice undone
         "graph-centre": dict(
             title="graph of centres",
-            config="",
+            **whole,
             change={f"{branch}.scr.graph": "centre"},
         ),
         "segments-kmeans": dict(
             title="k-means segments",
-            config="",
+            **whole,
             change={f"{branch}.scr.segments": "kmeans"},
         ),
         "radius-paper": dict(
-            title="radius 1.5 tokens", config="", change={f"{branch}.scr.radius": 1.5}
+            title="radius 1.5 tokens", **whole, change={f"{branch}.scr.radius": 1.5}
         ),
         "edge-paper": dict(
             title="edges of any length",
-            config="",
+            **whole,
             change={f"{branch}.scr.max_edge": None},
         ),
         "min-size-paper": dict(
             title="pseudo-instances from 5 tokens",
-            config="",
+            **whole,
             change={f"{branch}.scr.min_size": 5},
         ),
         "keep-huge": dict(
-            title="huge ones kept", config="", change={f"{branch}.scr.drop_huge": None}
+            title="huge ones kept", **whole, change={f"{branch}.scr.drop_huge": None}
         ),
         "fall-back": dict(
             title="falls back to ODR",
-            config="",
+            **whole,
             change={f"{branch}.scr.fallback": "odr"},
         ),
         "planes-in": dict(
             title="planes take part",
-            config="",
+            **whole,
             change={f"{branch}.scr.exclude_planes": False},
         ),
         "no-relative-position": dict(
             title="no relative position",
-            config="",
+            **whole,
             change={f"{branch}.relative_position": False},
         ),
         # more of the branch in the sum of losses than in the paper
         "weight-one": dict(
             title="branch weighs 1",
-            config="",
+            **whole,
             change={f"{branch}.loss_weight": 1.0},
         ),
         # priors; the default is a gamma fitted by HDBSCAN after removing planes
         "prior-log-normal": dict(
             title="prior: log-normal of labels",
-            config="",
+            **whole,
             replace={
                 f"{branch}.prior": dict(type="log_normal", median=0.071, sigma=0.56)
             },
         ),
         "prior-empirical": dict(
-            title="prior: lengths of labels", config="", empirical_prior=True
+            title="prior: lengths of labels", **whole, empirical_prior=True
         ),
         "prior-half": dict(
             title="prior halved",
-            config="",
+            **whole,
             change={f"{branch}.prior": dict(factor=0.5)},
         ),
         "prior-double": dict(
             title="prior doubled",
-            config="",
+            **whole,
             change={f"{branch}.prior": dict(factor=2.0)},
         ),
         # directions, ranking, tokens, backbones
         "direction-axis": dict(
             title="directions by axis",
-            config="",
+            **whole,
             change={f"{branch}.odr.direction": "axis"},
         ),
         "direction-random": dict(
             title="directions by random rotations",
-            config="",
+            **whole,
             change={f"{branch}.odr.direction": "random_rotation"},
         ),
         "rank-batch": dict(
             title="ranks over the batch",
-            config="",
+            **whole,
             change={f"{branch}.odr.scope": "batch"},
         ),
         "tokens-3cm": dict(
             title="tokens of 3 cm",
-            config="",
+            **whole,
             change={"model.up_cast_level": 2, "model.match_max_r": 0.03},
         ),
         "dos-spunet": dict(title="DOS, sparse U-Net", config="dos-spunet"),
@@ -281,3 +284,4 @@ ablations = dict(
         ),
     },
 )
+del whole

@@ -14,6 +14,7 @@ from pointins_plugin.study.tables import (
     difference,
     linear_columns,
     main_metrics,
+    paired,
     scores_of,
 )
 
@@ -47,11 +48,11 @@ class Claim:
             other = by_seed(self.own, base)
         else:
             other = by_seed(self.other, found)
-        text = difference(own, other, self.own.digits)
-        if text == "-":
+        gains = paired(own, other)
+        text = difference(gains, self.own.digits)
+        if not gains:
             return text
-        gains = [own[seed] - other[seed] for seed in own.keys() & other.keys()]
-        met = np.nanmean(gains) > self.least
+        met = np.mean(gains) > self.least
         return f"{text}: {'met' if met else '**not met**'}"
 
 

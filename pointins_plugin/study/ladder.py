@@ -23,6 +23,7 @@ STAGES = (PRETRAINING, LINEAR, INSTANCES, SEMANTICS, *FINETUNING)
 LADDER, ABLATIONS = "ladder", "ablations"
 PARTS = (LADDER, ABLATIONS)
 BASELINE = "dos"  # what rows are compared with
+WHOLE = "pointins-spatial"  # what ablations change
 SPARSE = "spunet"  # names configs of the other backbone
 
 

@@ -19,7 +19,9 @@ from pointins_plugin.study.ladder import (
     PARTS,
     PRETRAINING,
     SEMANTICS,
+    WHOLE,
     Ladder,
+    Row,
 )
 from pointins_plugin.study.scores import summary
 from pointins_plugin.study.tables import (
@@ -29,6 +31,8 @@ from pointins_plugin.study.tables import (
     difference,
     linear_columns,
     main_metrics,
+    noise_of_one,
+    paired,
     scores_of,
     spread,
     table,
@@ -37,10 +41,15 @@ from pointins_plugin.study.unit import figure_path, read_result
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
+_WITHOUT_LABELS = [
+    Column("label-free R²", scores_of(PRETRAINING, "offset_r2"), 2),
+    Column("label-free AP50", scores_of(PRETRAINING, "methods", "components", "ap50")),
+]
 _DIFFERENCES = (
     "Differences, here and below, are means over runs with the same seed, ± two "
-    "standard errors; what is within them is called noise. Whether an expectation is "
-    "met goes by the mean."
+    "standard errors; what is within them is called noise. *Two deviations of one "
+    "seed*, pooled over the rows that have more, say what a difference of single runs "
+    "may be by chance. Whether an expectation is met goes by the mean."
 )
 
 
@@ -119,11 +128,7 @@ class Report:
         columns = probe_columns(self.panoptic(data), part == LADDER)
         head = [c.title for c in columns]
         rows = []
-        names = self.rows(data, part)
-        if part != LADDER:  # the whole method and its baseline on top
-            names = [n for n in (BASELINE, "pointins-spatial") if self.of(data, n)]
-            names += self.rows(data, part)
-        for name in names:
+        for name in self._shown(data, part):
             found = self.of(data, name)
             minutes = summary([_minutes(r) for r in found])
             rows.append(
@@ -136,11 +141,16 @@ class Report:
             )
         return table(["", *head, "minutes", "seeds"], rows)
 
+    def _shown(self, data: str, part: str) -> list[str]:
+        """Return a table's rows; above ablations the baseline and the whole method."""
+        whole = [] if part == LADDER else [BASELINE, WHOLE]
+        return [name for name in whole if self.of(data, name)] + self.rows(data, part)
+
     def label_free(self, data: str, part: str) -> str | None:
         """Return the table of offsets without labels, beside geometry alone."""
         columns = label_free_columns()
         rows = []
-        for name in self.rows(data, part):
+        for name in self._shown(data, part):
             found = self.of(data, name)
             cells = [column.cell(found) for column in columns]
             if any(cell != "-" for cell in cells):
@@ -169,29 +179,42 @@ class Report:
                 rows.append([f"*{title}*", "", "", *cells, "", "", ""])
         return rows
 
-    def against_baseline(self, data: str, part: str) -> str | None:
-        """Return differences to the baseline, and whether they exceed the seeds'."""
-        main = main_metrics(self.panoptic(data))[0]
-        columns = linear_columns(main)
-        rows = []
-        for name in self.rows(data, part):
-            row = self.ladder.rows[name]
-            base, found = self.of(data, row.beside), self.of(data, name)
-            if name == BASELINE or not base:
-                continue
-            title = row.title
-            if row.beside != BASELINE:
-                title = f"{title}, to {self.ladder.rows[row.beside].title}"
-            cells = [
-                difference(by_seed(c, found), by_seed(c, base), c.digits)
-                for c in columns
+    def differences(self, data: str, part: str) -> str | None:
+        """Return tables of differences, one for each row that others are beside.
+
+        Their last line says what the difference of a single seed may be by chance.
+        """
+        columns = linear_columns(main_metrics(self.panoptic(data))[0])
+        if part != LADDER:  # nearly every row has offsets of its own
+            columns += _WITHOUT_LABELS
+        compared = [r for r in self.ladder.rows.values() if r.beside != r.name]
+        noise = [
+            noise_of_one([self._gains(data, row, c) for row in compared], c.digits)
+            for c in columns
+        ]
+        tables = []
+        rows = [self.ladder.rows[name] for name in self.rows(data, part)]
+        for base in dict.fromkeys(row.beside for row in rows):
+            lines = [
+                [
+                    row.title,
+                    *(difference(self._gains(data, row, c), c.digits) for c in columns),
+                ]
+                for row in rows
+                if row.beside == base != row.name
             ]
-            rows.append([title, *cells])
-        return (
-            table(["difference to DOS, or as said", *(c.title for c in columns)], rows)
-            if rows
-            else None
-        )
+            if lines and self.of(data, base):
+                head = f"difference to {self.ladder.rows[base].title}"
+                titles = [column.title for column in columns]
+                if any(cell != "-" for cell in noise):
+                    lines.append(["*two deviations of one seed*", *noise])
+                tables.append(table([head, *titles], lines))
+        return "\n\n".join(tables) or None
+
+    def _gains(self, data: str, row: Row, column: Column) -> list[float]:
+        """Return a row's values less those of the row it is beside, a seed each."""
+        own, other = self.of(data, row.name), self.of(data, row.beside)
+        return paired(by_seed(column, own), by_seed(column, other))
 
     def expectations(self, name: str) -> str | None:
         """Return what was expected of a row beside what came out, by data set."""
@@ -336,7 +359,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
                 continue
             blocks += [f"### {titles[part]}", report.probes(data, part)]
             makers: tuple[Callable[[str, str], str | None], ...] = (
-                report.against_baseline,
+                report.differences,
                 report.label_free,
             )
             blocks += [text for make in makers if (text := make(data, part))]

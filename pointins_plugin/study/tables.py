@@ -84,22 +84,43 @@ def by_seed(column: Column, results: Iterable[Mapping[str, Any]]) -> dict[int, f
     return {result["seed"]: column.value(result) for result in results}
 
 
-def difference(
-    own: Mapping[int, float], other: Mapping[int, float], digits: int = 1
-) -> str:
-    """Return the mean difference over seeds, twice its standard error, its worth.
+def paired(own: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+    """Return the differences of two rows' values, seed by seed.
 
-    Values are compared seed by seed: teacher-student rows of one seed start from the
-    same weights, PointContrast's shares most of them. Inside twice the standard error
-    it is called noise; of a single seed nothing is known.
+    Teacher-student rows of one seed start from the same weights, PointContrast's
+    shares most of them. A seed that one of them lacks is left out.
     """
-    values = [own[seed] - other[seed] for seed in own.keys() & other.keys()]
-    found = summary(values)
-    if found["mean"] is None:
+    found = (own[seed] - other[seed] for seed in sorted(own.keys() & other.keys()))
+    return [value for value in found if math.isfinite(value)]
+
+
+def difference(gains: Sequence[float], digits: int = 1) -> str:
+    """Return the mean of paired differences, twice its standard error, its worth.
+
+    Inside twice the standard error it is called noise; of a single seed nothing is
+    known.
+    """
+    if not gains:
         return "-"
-    text = f"{found['mean']:+.{digits}f}"
-    if found["std"] is None:
+    mean = float(np.mean(gains))
+    text = f"{mean:+.{digits}f}"
+    if len(gains) == 1:
         return f"{text} (one seed)"
-    error = 2 * found["std"] / math.sqrt(np.isfinite(values).sum())
-    noise = "" if abs(found["mean"]) > error else ", noise"
+    error = 2 * float(np.std(gains, ddof=1)) / math.sqrt(len(gains))
+    noise = "" if abs(mean) > error else ", noise"
     return f"{text} (± {error:.{digits}f}{noise})"
+
+
+def noise_of_one(gains: Iterable[Sequence[float]], digits: int = 1) -> str:
+    """Return two standard deviations of one seed's difference, as text.
+
+    Args:
+        gains: a row's paired differences each; rows with more than one are pooled.
+        digits: shown after the point.
+    """
+    several = [row for row in gains if len(row) > 1]
+    free = sum(len(row) - 1 for row in several)
+    if not free:
+        return "-"
+    squares = sum(float(np.var(row)) * len(row) for row in several)
+    return f"± {2 * math.sqrt(squares / free):.{digits}f}"

@@ -16,6 +16,7 @@ from pointins_plugin.study.ladder import (
     LINEAR,
     PRETRAINING,
     STAGES,
+    WHOLE,
     Ladder,
     Unit,
 )
@@ -200,7 +201,13 @@ def test_empirical_prior_is_that_of_the_labels(tmp_path, monkeypatch):
 def test_rows_are_compared_with_rows(ladder):
     assert {row.beside for row in ladder.rows.values()} <= ladder.rows.keys()
     other = {n: r.beside for n, r in ladder.rows.items() if r.beside != BASELINE}
-    assert other == {"pointins-sonata": "sonata", "pointins-spunet": "dos-spunet"}
+    changed = {name for name, beside in other.items() if beside == WHOLE}
+    assert {n: other[n] for n in other.keys() - changed} == {
+        "pointins-sonata": "sonata",
+        "pointins-spunet": "dos-spunet",
+    }
+    assert {"graph-centre", "prior-half", "scr-before-odr"} <= changed
+    assert not {"odr-only", "scr-only", "offset-only"} & changed  # added to DOS
 
 
 def test_a_row_beside_none_is_refused(tmp_path):

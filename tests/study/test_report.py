@@ -16,7 +16,12 @@ from pointins_plugin.study.report import (
     readme_table,
     study_page,
 )
-from pointins_plugin.study.tables import Column, difference
+from pointins_plugin.study.tables import (
+    Column,
+    difference,
+    noise_of_one,
+    paired,
+)
 
 MACHINE = {
     "cpu": "Some CPU",
@@ -152,16 +157,29 @@ def seeds(*values):
 
 
 def test_difference_is_noise_inside_two_standard_errors():
-    # seed by seed 2 and 4: mean 3, deviation sqrt(2), error sqrt(2) / sqrt(2) = 1
-    assert difference(seeds(10.0, 14.0), seeds(8.0, 10.0)) == "+3.0 (± 2.0)"
-    assert difference(seeds(8.5, 11.5), seeds(8.0, 10.0)) == "+1.0 (± 1.0, noise)"
-    assert difference(seeds(11.0), seeds(8.0, 10.0)) == "+3.0 (one seed)"
-    assert difference({1: 11.0}, {0: 8.0}) == "-"  # no seed is both's
-    assert difference(seeds(float("nan")), seeds(8.0, 10.0)) == "-"
+    # 2 and 4: mean 3, deviation sqrt(2), error sqrt(2) / sqrt(2) = 1
+    assert difference([2.0, 4.0]) == "+3.0 (± 2.0)"
+    assert difference([0.5, 1.5]) == "+1.0 (± 1.0, noise)"
+    assert difference([3.0]) == "+3.0 (one seed)"
+    assert difference([]) == "-"
+
+
+def test_differences_are_taken_seed_by_seed():
+    assert paired(seeds(11.0, 13.0), {1: 10.0, 0: 8.0, 2: 5.0}) == [3.0, 3.0]
+    assert paired({1: 11.0}, {0: 8.0}) == []  # no seed is both's
+    assert paired(seeds(float("nan"), 4.0), seeds(8.0, 3.0)) == [1.0]
+
+
+def test_noise_of_one_seed_is_pooled_over_rows_that_have_more():
+    # squares about the means: 2 of one degree, 8 of two; deviation sqrt(10 / 3)
+    rows = [[2.0, 4.0], [7.0, 9.0, 11.0], [50.0], []]
+    assert noise_of_one(rows) == f"± {2 * (10 / 3) ** 0.5:.1f}" == "± 3.7"
+    assert noise_of_one([[5.0], []]) == "-"
 
 
 def test_differences_to_dos(report):
-    table = report.against_baseline("mosd", "ladder")
+    table = report.differences("mosd", "ladder")
+    assert table.startswith("| difference to DOS | linear AP |")
     (line,) = lines(table, "| PointINS")
     # 30 less 18 and 34 less 22, whatever the order of the files
     assert "+12.0 (± 0.0)" in line
@@ -171,21 +189,55 @@ def test_differences_to_dos(report):
     assert not lines(table, "| DOS")
 
 
-def test_a_row_may_be_compared_with_another_than_dos(ladder):
+def test_tables_say_what_one_seed_is_worth(ladder):
+    found = [result("dos", seed, 20.0, 0.3) for seed in (0, 1)]
+    found += [result("sonata", 0, 21.0, 0.3), result("sonata", 1, 25.0, 0.3)]
+    table = Report(ladder, found).differences("mosd", "ladder")
+    (line,) = lines(table, "| *two deviations of one seed*")
+    # 1 and 5: deviation sqrt(8); DOS's differences to itself take no part
+    assert line.split("|")[2].strip() == f"± {2 * 8**0.5:.1f}"
+    table = Report(ladder, found[:3]).differences("mosd", "ladder")
+    assert not lines(table, "| *two deviations of one seed*")
+
+
+def test_rows_stand_under_the_row_they_are_compared_with(ladder):
     of_sonata = [result("sonata", 0, 20.0, 0.3), result("sonata", 1, 24.0, 0.3)]
     on_sonata = result("pointins-sonata", 1, 25.0, 0.4)
     dos = result("dos", 1, 10.0, 0.3)
-    table = Report(ladder, [*of_sonata, on_sonata]).against_baseline("mosd", "ladder")
-    (line,) = table.splitlines()[2:]
-    assert line.startswith("| PointINS on Sonata, to Sonata | +1.0 (one seed) |")
-    table = Report(ladder, [dos, on_sonata, *of_sonata]).against_baseline(
-        "mosd", "ladder"
-    )
-    (line,) = lines(table, "| Sonata")
+    table = Report(ladder, [*of_sonata, on_sonata]).differences("mosd", "ladder")
+    head, _, line = table.splitlines()
+    assert head.startswith("| difference to Sonata |")
+    assert line.startswith("| PointINS on Sonata | +1.0 (one seed) |")
+    tables = Report(ladder, [dos, on_sonata, *of_sonata]).differences("mosd", "ladder")
+    first, second = tables.split("\n\n")
+    (line,) = lines(first, "| Sonata")
     assert "+14.0 (one seed)" in line
-    (line,) = lines(table, "| PointINS")
-    assert "+1.0 (one seed)" in line
-    assert Report(ladder, [on_sonata]).against_baseline("mosd", "ladder") is None
+    assert not lines(first, "| PointINS")
+    assert lines(second, "| PointINS on Sonata | +1.0 (one seed)")
+    assert Report(ladder, [on_sonata]).differences("mosd", "ladder") is None
+
+
+def test_ablations_are_compared_with_the_whole_and_without_labels(ladder):
+    def offsets(r2, ap50):
+        methods = {"components": {"map": 1.0, "ap50": ap50, "ap25": 1.0}}
+        return {"offset_r2": r2, "methods": methods}
+
+    found = [
+        result("dos", 0, 20.0, 0.3),
+        result("pointins-spatial", 0, 30.0, 0.5, **offsets(0.5, 60.0)),
+        result("graph-centre", 0, 28.0, 0.4, **offsets(0.25, 45.0)),
+        result("odr-only", 0, 24.0, 0.4, **offsets(0.1, 20.0)),
+    ]
+    tables = Report(ladder, found).differences("mosd", "ablations")
+    to_dos, to_whole = tables.split("\n\n")
+    (line,) = lines(to_dos, "| + ODR only")
+    assert line.split("|")[2].strip() == "+4.0 (one seed)"
+    assert [cell.strip() for cell in line.split("|")[-3:-1]] == ["-", "-"]
+    assert to_whole.startswith("| difference to PointINS, *spatial* preset |")
+    (line,) = lines(to_whole, "| graph of centres")
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert cells[0] == "-2.0 (one seed)"
+    assert cells[-2:] == ["-0.25 (one seed)", "-15.0 (one seed)"]
 
 
 def test_column_without_value_is_nan():
