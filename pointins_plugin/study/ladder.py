@@ -25,6 +25,9 @@ PARTS = (LADDER, ABLATIONS)
 BASELINE = "dos"  # what rows are compared with
 WHOLE = "pointins-spatial"  # what ablations change
 SPARSE = "spunet"  # names configs of the other backbone
+# Helper values of configs that are read through `model` alone. Left in, a preset that
+# changes would change baselines that only carry it.
+_PRESETS = ("spatial_", "paper_")
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ class Ladder:
             UserError: there is none for this row and data set.
         """
         cfg = Config.fromfile(self._base(unit, stage))
+        for key in [key for key in cfg if key.startswith(_PRESETS)]:
+            cfg.pop(key)
         pretrains = stage == PRETRAINING
         of_size = self.values["sizes"][size][unit.data]
         own = "tuning" if stage in FINETUNING else stage

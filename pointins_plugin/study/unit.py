@@ -29,9 +29,6 @@ from pointins_plugin.study.measures import (
 from pointins_plugin.study.provenance import provenance
 from pointins_plugin.study.runs import Record, Step, run_step, write_json
 
-# Helper values of configs that are read through `model` alone.
-_PRESETS = ("spatial_", "paper_")
-
 
 def mark(size: str) -> str:
     """Return what ends the names of files of a size; of the usual one nothing."""
@@ -64,10 +61,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 
 def digest(cfg: Config) -> str:
-    """Return a hash of what a config says, whatever its seed and its data's place.
-
-    Presets count where the model has them only: a baseline's config holds those too.
-    """
+    """Return a hash of what a config says, whatever its seed and its data's place."""
 
     def without_places(value: Any) -> Any:
         if isinstance(value, dict):
@@ -76,9 +70,8 @@ def digest(cfg: Config) -> str:
             return [without_places(item) for item in value]
         return value
 
-    kept = (k for k in cfg if k != "seed" and not k.startswith(_PRESETS))
-    values = {key: without_places(plain_values(cfg[key])) for key in kept}
-    text = json.dumps(values, sort_keys=True, default=repr)
+    values = {key: plain_values(cfg[key]) for key in cfg if key != "seed"}
+    text = json.dumps(without_places(values), sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
