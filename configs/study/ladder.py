@@ -136,8 +136,8 @@ data = dict(
     streets=dict(title="Procedural streets", instances="panoptic", scene=0),
 )
 
-# The linear probe, which nothing is trained for, with all seeds: with pre-training some
-# eight hours of two cores. Trained heads and fine-tuning, with one, come on top.
+# The linear probe, which nothing is trained for, with all seeds. Fine-tuning, and heads
+# trained on frozen backbones where they are asked for, with one.
 seeds = dict(ladder=(0, 1, 2), ablations=(0, 1), trained=(0,))
 
 ladder = dict(

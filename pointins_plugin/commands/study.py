@@ -15,6 +15,7 @@ from pointins_plugin.study.ladder import (
     LADDER,
     PARTS,
     STAGES,
+    TRAINED_HEADS,
     Ladder,
     Unit,
 )
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", nargs="+", type=int, help="default: the study's")
     add("--skip", nargs="+", choices=STAGES, default=[], help="stages to leave out")
     add("--no-finetuning", action="store_true", help="leave out fine-tuning")
+    add(
+        "--trained-heads",
+        action="store_true",
+        help="train heads on the frozen backbones too (always done by --quick)",
+    )
     add(
         "--quick",
         action="store_true",
@@ -88,6 +94,8 @@ def run(words: Sequence[str] | None = None) -> None:
     args.parts = args.parts or PARTS
     if args.no_finetuning:
         args.skip = [*args.skip, *FINETUNING]
+    if not (args.trained_heads or smoke or args.unit):
+        args.skip = [*args.skip, *TRAINED_HEADS]
     args.skip = tuple(dict.fromkeys(args.skip))
     ladder = Ladder.read()
     if args.size not in ladder.values["sizes"]:

@@ -17,9 +17,9 @@ from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import config_root
 
 PRETRAINING, LINEAR = "pretraining", "linear"
-INSTANCES, SEMANTICS = "instances", "semantics"  # heads trained on a frozen backbone
+TRAINED_HEADS = INSTANCES, SEMANTICS = "instances", "semantics"  # backbone frozen
 FINETUNING = {"finetuning10": 0.1, "finetuning100": 1.0}  # share of labelled scenes
-STAGES = (PRETRAINING, LINEAR, INSTANCES, SEMANTICS, *FINETUNING)
+STAGES = (PRETRAINING, LINEAR, *TRAINED_HEADS, *FINETUNING)
 LADDER, ABLATIONS = "ladder", "ablations"
 PARTS = (LADDER, ABLATIONS)
 BASELINE = "dos"  # what rows are compared with

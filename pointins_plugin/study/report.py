@@ -125,10 +125,15 @@ class Report:
 
     def probes(self, data: str, part: str) -> str:
         """Return the table of what probes found, and what that took."""
-        columns = probe_columns(self.panoptic(data), part == LADDER)
+        shown = self._shown(data, part)
+        columns = [
+            column
+            for column in probe_columns(self.panoptic(data), part == LADDER)
+            if any(column.cell(self.of(data, name)) != "-" for name in shown)
+        ]
         head = [c.title for c in columns]
         rows = []
-        for name in self._shown(data, part):
+        for name in shown:
             found = self.of(data, name)
             minutes = summary([_minutes(r) for r in found])
             rows.append(

@@ -131,6 +131,29 @@ def test_jobs_are_what_goes_at_a_time(started):
     assert set(starter.slots) == {0}
 
 
+def test_heads_are_trained_where_that_is_asked_for(monkeypatch, tmp_path):
+    left_out = []
+
+    def start(each, args, jobs, slot):
+        left_out.append(args.skip)
+        return subprocess.Popen([sys.executable, "-S", "-c", ""])
+
+    monkeypatch.setattr(study, "_start", start)
+    words = ["--data", "mosd", "--rows", "dos", "--seeds", "0"]
+    words += ["--out", str(tmp_path / "exp"), "--results", str(tmp_path / "docs")]
+    study.run(words)
+    study.run([*words, "--no-finetuning"])
+    study.run([*words, "--trained-heads", "--skip", "semantics"])
+    study.run([*words, "--quick"])
+    heads = ("instances", "semantics")
+    assert left_out == [
+        heads,
+        ("finetuning10", "finetuning100", *heads),
+        ("semantics",),
+        (),
+    ]
+
+
 def test_a_signal_stops_the_runs_and_the_study(started):
     starter, options = started
     starter.wait = True
