@@ -6,7 +6,7 @@ by logistic regression; instances are then made, and scored, as of any model of 
 config.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,7 +291,8 @@ def score_heads(probe: Probe) -> dict[str, Any]:
         ``macc`` and ``allacc`` of the head of classes, all in percent; ``offset_r2``
         and ``offset_cosine`` over points of things; under ``true_things`` the AP of
         instances where it is given which points belong to things, and no class is
-        asked for: what the offsets are worth, whatever is known of classes.
+        asked for: what the offsets are worth, whatever is known of classes; under
+        ``worst_scene`` the ``index`` of the scene whose ``map`` of that is lowest.
     """
     (hook,) = (hook for hook in probe.cfg.hooks if hook["type"] in _SCORES)
     watched = _Watched(probe)
@@ -308,4 +309,14 @@ def score_heads(probe: Probe) -> dict[str, Any]:
         **{key: 100 * float(semantic[key]) for key in ("miou", "macc", "allacc")},
         **{key: float(value) for key, value in watched.offsets.compute().items()},
         "true_things": agnostic_ap(watched.scenes),
+        "worst_scene": _worst(watched.scenes),
     }
+
+
+def _worst(scenes: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Return the scene of lowest AP, the first of several; None without instances."""
+    score = np.array([agnostic_ap([scene])["map"] for scene in scenes])
+    if not np.isfinite(score).any():
+        return None
+    index = int(np.nanargmin(score))
+    return {"index": index, "map": float(score[index])}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pointins_plugin.study.ladder import (
     LINEAR,
     PRETRAINING,
     STAGES,
+    WHOLE,
     Ladder,
     Unit,
 )
@@ -28,6 +29,8 @@ from pointins_plugin.study.measures import (
 )
 from pointins_plugin.study.provenance import provenance
 from pointins_plugin.study.runs import Record, Step, run_step, write_json
+
+WORST = "worst"  # in a figure's name, in the place of a row's
 
 
 def mark(size: str) -> str:
@@ -163,7 +166,7 @@ def run_unit(
             stages[LINEAR] = {**made, **found, **provenance()}
             result["encoder_parameters"] = _weights(probe)
             if unit.row.part == LADDER:
-                _draw(ladder, unit, size, results, probe)
+                _draw(ladder, unit, size, results, probe, found["scores"])
         else:
             file = folder / f"{stage}.py"
             folder.mkdir(parents=True, exist_ok=True)
@@ -218,8 +221,20 @@ def _weights(probe: Probe) -> int:
     return sum(weight.numel() for weight in probe.model.backbone.parameters())
 
 
-def _draw(ladder: Ladder, unit: Unit, size: str, results: Path, probe: Probe) -> None:
+def _draw(
+    ladder: Ladder,
+    unit: Unit,
+    size: str,
+    results: Path,
+    probe: Probe,
+    scores: Mapping[str, Any],
+) -> None:
+    """Draw the data set's scene, and where the whole method fails worst."""
     scene = ladder.values["data"][unit.data]["scene"]
     figure = figure_path(results, unit.data, unit.row.name, size)
     if unit.seed == 0 or not figure.is_file():
         draw_probe(probe, scene, unit.row.title, figure)
+    worst = scores.get("worst_scene")
+    if unit.row.name == WHOLE and unit.seed == 0 and worst:
+        figure = figure_path(results, unit.data, WORST, size)
+        draw_probe(probe, worst["index"], unit.row.title, figure)

@@ -8,6 +8,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
 
 SCORES = {"map": 30.0, "miou": 90.0, "offset_r2": 0.5, "true_things": {"map": 60.0}}
+SCORES["worst_scene"] = {"index": 3, "map": 10.0}
 
 
 class FakeTraining:
@@ -62,7 +63,7 @@ def fake_probes(monkeypatch, module, training):
 
     def draw(probe, scene, title, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(title)
+        path.write_text(f"{title} {scene}")
 
     monkeypatch.setattr(module, "Probe", Probe)
     monkeypatch.setattr(module, "fit_heads", lambda probe: {"offset_penalty": 0.1})

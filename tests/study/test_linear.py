@@ -11,10 +11,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny_run
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.evaluation.label_free import scene_prediction
 from pointins_plugin.evaluation.ridge_probe import LinearMap
 from pointins_plugin.host import Config, build_model
 from pointins_plugin.paths import config_root
-from pointins_plugin.study.linear import Probe, _Linear, fit_heads, score_heads
+from pointins_plugin.study.linear import (
+    Probe,
+    _Linear,
+    _worst,
+    fit_heads,
+    score_heads,
+)
 from pointins_plugin.study.measures import draw_probe
 
 CONFIGS = ("mosd-insseg-lin", "rooms-insseg-lin", "streets-panoptic-lin")
@@ -90,6 +97,7 @@ def test_heads_are_fitted_scored_and_drawn(cfg, tmp_path):
     assert scores["allacc"] > 30  # the ground and walls at least are learnt
     assert scores["offset_r2"] < 1
     assert scores["true_things"].keys() == {"map", "ap50", "ap25"}
+    assert scores["worst_scene"]["map"] <= 100
     for key, value in probe.model.backbone.state_dict().items():
         torch.testing.assert_close(value, before[key])
     again = Probe(cfg)
@@ -98,6 +106,25 @@ def test_heads_are_fitted_scored_and_drawn(cfg, tmp_path):
     pytest.importorskip("matplotlib")
     draw_probe(probe, 0, "A *row*", tmp_path / "row.png")
     assert (tmp_path / "row.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_worst_scene_is_the_first_of_lowest_score():
+    size = 40
+    truth = np.repeat([0, 1], size)
+    halves = np.where(np.arange(2 * size) % 2, truth, -1)
+    scenes = [
+        scene_prediction(found, target)
+        for found, target in (
+            (truth, np.full(2 * size, -1)),  # nothing to be found
+            (truth, truth),
+            (halves, truth),  # at an overlap of exactly one half
+            (halves, truth),
+        )
+    ]
+    worst = _worst(scenes)
+    assert worst["index"] == 2
+    assert worst["map"] < 100
+    assert _worst(scenes[:1]) is None
 
 
 class Omniscient(torch.nn.Module):

@@ -295,6 +295,21 @@ def test_figures_that_are_there_are_shown(report, tmp_path):
     assert "![DOS](study/figures/mosd-dos.png)" in text
 
 
+def test_the_worst_scene_is_shown_with_its_score(ladder, tmp_path):
+    one = result("pointins-spatial", 0, 30.0, 0.5)
+    one["stages"]["linear"]["scores"]["worst_scene"] = {"index": 3, "map": 12.5}
+    other = result("pointins-spatial", 1, 30.0, 0.5)
+    folder = tmp_path / "study"
+    text = study_page(Report(ladder, [one, other]), folder)
+    assert "worst" not in text
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "mosd-worst.png").write_bytes(b"")
+    text = study_page(Report(ladder, [one, other]), folder)
+    assert "(seed 0) are worst on, AP 12.5 with things given." in text
+    assert "![the worst scene](study/figures/mosd-worst.png)" in text
+    assert "worst" not in study_page(Report(ladder, [other]), folder)
+
+
 def test_readme_table_has_four_columns_a_data_set(report):
     table = readme_table(report).splitlines()
     assert (

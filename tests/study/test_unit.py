@@ -74,7 +74,7 @@ def test_a_row_of_the_ladder_goes_through_all_stages(run, fake, ladder, tmp_path
     assert semantics["steps"] == 100
     assert semantics["seconds"] >= 0
     assert {"date", "commit", "machine"} <= semantics.keys()
-    assert (tmp_path / "study/figures/mosd-dos-quick.png").read_text() == "DOS"
+    assert (tmp_path / "study/figures/mosd-dos-quick.png").read_text() == "DOS 23"
 
 
 def test_probes_start_from_the_checkpoint_of_their_row(run, tmp_path):
@@ -91,6 +91,15 @@ def test_ablations_have_no_trained_heads_and_are_not_drawn(run, fake, tmp_path):
     run("odr-only")
     assert fake.started == ["odr-only/pretraining"]
     assert not (tmp_path / "study/figures").exists()
+
+
+def test_the_worst_scene_of_the_whole_method_is_drawn(run, tmp_path):
+    few = ("instances", "semantics", "finetuning10", "finetuning100")
+    run("dos", skip=few)
+    figure = tmp_path / "study/figures/mosd-worst-quick.png"
+    assert not figure.exists()
+    run("pointins-spatial", skip=few)
+    assert figure.read_text() == "PointINS, *spatial* preset 3"
 
 
 def test_from_scratch_there_is_no_pre_training(run, fake):
