@@ -37,7 +37,7 @@ from pointins_plugin.study.tables import (
     spread,
     table,
 )
-from pointins_plugin.study.unit import WORST, figure_path, read_result
+from pointins_plugin.study.unit import figure_path, read_result, worst_path
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
@@ -391,17 +391,17 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
             "result; ground truth at the right."
         )
         blocks.append("\n\n".join(pictures))
-    file = figure_path(folder, data, WORST, report.size)
-    worst = scores_of(LINEAR, "worst_scene", "map")
-    found = [r for r in report.of(data, WHOLE) if r["seed"] == 0]
-    score = Column("", worst).cell(found)
-    if file.is_file() and score != "-":
-        title = report.ladder.rows[WHOLE].title
-        blocks.append(
-            f"Where it fails: the scene that the offsets of {title} (seed 0) are "
-            f"worst on, AP {score} with things given.\n\n"
-            f"![the worst scene]({folder.name}/figures/{file.name})"
-        )
+    column = Column("", scores_of(LINEAR, "worst_scene", "map"))
+    for result in report.of(data, WHOLE):
+        file = worst_path(folder, data, result["seed"], report.size)
+        if file.is_file() and (score := column.cell([result])) != "-":
+            title = report.ladder.rows[WHOLE].title
+            blocks.append(
+                f"Where it fails: the scene that the offsets of {title} (seed "
+                f"{result['seed']}) are worst on, AP {score} with things given.\n\n"
+                f"![the worst scene]({folder.name}/figures/{file.name})"
+            )
+            break
     return blocks
 
 

@@ -30,8 +30,6 @@ from pointins_plugin.study.measures import (
 from pointins_plugin.study.provenance import provenance
 from pointins_plugin.study.runs import Record, Step, run_step, write_json
 
-WORST = "worst"  # in a figure's name, in the place of a row's
-
 
 def mark(size: str) -> str:
     """Return what ends the names of files of a size; of the usual one nothing."""
@@ -46,6 +44,11 @@ def result_path(results: Path, unit: Unit, size: str) -> Path:
 def figure_path(results: Path, data: str, name: str, size: str) -> Path:
     """Return the picture of a row, or a data set's curves."""
     return results / "figures" / f"{data}-{name}{mark(size)}.png"
+
+
+def worst_path(results: Path, data: str, seed: int, size: str) -> Path:
+    """Return the picture of the scene that the whole method does worst on."""
+    return figure_path(results, data, f"worst-seed{seed}", size)
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -235,6 +238,10 @@ def _draw(
     if unit.seed == 0 or not figure.is_file():
         draw_probe(probe, scene, unit.row.title, figure)
     worst = scores.get("worst_scene")
-    if unit.row.name == WHOLE and unit.seed == 0 and worst:
-        figure = figure_path(results, unit.data, WORST, size)
+    if unit.row.name != WHOLE or not worst:
+        return
+    seeds = ladder.values["seeds"][LADDER]
+    drawn = any(worst_path(results, unit.data, s, size).is_file() for s in seeds)
+    if unit.seed == 0 or not drawn:
+        figure = worst_path(results, unit.data, unit.seed, size)
         draw_probe(probe, worst["index"], unit.row.title, figure)

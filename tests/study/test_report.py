@@ -303,10 +303,10 @@ def test_the_worst_scene_is_shown_with_its_score(ladder, tmp_path):
     text = study_page(Report(ladder, [one, other]), folder)
     assert "worst" not in text
     (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "mosd-worst.png").write_bytes(b"")
+    (folder / "figures" / "mosd-worst-seed0.png").write_bytes(b"")
     text = study_page(Report(ladder, [one, other]), folder)
     assert "(seed 0) are worst on, AP 12.5 with things given." in text
-    assert "![the worst scene](study/figures/mosd-worst.png)" in text
+    assert "![the worst scene](study/figures/mosd-worst-seed0.png)" in text
     assert "worst" not in study_page(Report(ladder, [other]), folder)
 
 

@@ -41,8 +41,8 @@ def fake(monkeypatch):
 def run(ladder, fake, tmp_path):
     """Run a row on mOSD; the folders are `out` and `study` of tmp_path."""
 
-    def start(row, skip=(), size="quick"):
-        each = Unit("mosd", ladder.rows[row], 0)
+    def start(row, skip=(), size="quick", seed=0):
+        each = Unit("mosd", ladder.rows[row], seed)
         out = "out" if size == "quick" else f"out-{size}"
         folders = (tmp_path / out, tmp_path / "study")
         return run_unit(ladder, each, size, *folders, skip, say=lambda text: None)
@@ -96,10 +96,14 @@ def test_ablations_have_no_trained_heads_and_are_not_drawn(run, fake, tmp_path):
 def test_the_worst_scene_of_the_whole_method_is_drawn(run, tmp_path):
     few = ("instances", "semantics", "finetuning10", "finetuning100")
     run("dos", skip=few)
-    figure = tmp_path / "study/figures/mosd-worst-quick.png"
-    assert not figure.exists()
-    run("pointins-spatial", skip=few)
+    figures = tmp_path / "study/figures"
+    assert not list(figures.glob("*worst*"))
+    run("pointins-spatial", skip=few, seed=1)
+    figure = figures / "mosd-worst-seed1-quick.png"
     assert figure.read_text() == "PointINS, *spatial* preset 3"
+    run("pointins-spatial", skip=few, seed=2)  # there is one
+    run("pointins-spatial", skip=few)
+    assert len(list(figures.glob("*worst*"))) == 2  # and that of the first seed
 
 
 def test_from_scratch_there_is_no_pre_training(run, fake):
