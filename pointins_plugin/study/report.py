@@ -189,31 +189,31 @@ class Report:
 
         Their last line says what the difference of a single seed may be by chance.
         """
-        columns = linear_columns(main_metrics(self.panoptic(data))[0])
-        if part != LADDER:  # nearly every row has offsets of its own
-            columns += _WITHOUT_LABELS
+        main = main_metrics(self.panoptic(data))[0]
+        every = [*linear_columns(main), *_WITHOUT_LABELS]
         compared = [r for r in self.ladder.rows.values() if r.beside != r.name]
-        noise = [
-            noise_of_one([self._gains(data, row, c) for row in compared], c.digits)
-            for c in columns
-        ]
+        own = [self.ladder.rows[name] for name in self.rows(data, part)]
         tables = []
-        rows = [self.ladder.rows[name] for name in self.rows(data, part)]
-        for base in dict.fromkeys(row.beside for row in rows):
+        for base in dict.fromkeys(row.beside for row in own):
+            rows = [row for row in own if row.beside == base != row.name]
+            columns = [c for c in every if any(self._gains(data, r, c) for r in rows)]
+            if not columns:
+                continue
             lines = [
                 [
                     row.title,
                     *(difference(self._gains(data, row, c), c.digits) for c in columns),
                 ]
                 for row in rows
-                if row.beside == base != row.name
             ]
-            if lines and self.of(data, base):
-                head = f"difference to {self.ladder.rows[base].title}"
-                titles = [column.title for column in columns]
-                if any(cell != "-" for cell in noise):
-                    lines.append(["*two deviations of one seed*", *noise])
-                tables.append(table([head, *titles], lines))
+            noise = [
+                noise_of_one([self._gains(data, row, c) for row in compared], c.digits)
+                for c in columns
+            ]
+            if any(cell != "-" for cell in noise):
+                lines.append(["*two deviations of one seed*", *noise])
+            head = f"difference to {self.ladder.rows[base].title}"
+            tables.append(table([head, *(c.title for c in columns)], lines))
         return "\n\n".join(tables) or None
 
     def _gains(self, data: str, row: Row, column: Column) -> list[float]:
