@@ -377,8 +377,8 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
     curve = figure_path(folder, data, CURVES, report.size)
     if curve.is_file():
         blocks.append(
-            "Curves, mean of the seeds: R² of the offsets in pre-training, and of "
-            f"trained heads.\n\n![curves]({folder.name}/figures/{curve.name})"
+            "Curves, mean of the seeds: R² of the offsets in pre-training, and trained "
+            f"heads where there are any.\n\n![curves]({folder.name}/figures/{curve.name})"
         )
     pictures = [
         f"![{report.ladder.rows[name].title}]({folder.name}/figures/{file.name})"

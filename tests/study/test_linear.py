@@ -97,7 +97,7 @@ def test_heads_are_fitted_scored_and_drawn(cfg, tmp_path):
     assert scores["allacc"] > 30  # the ground and walls at least are learnt
     assert scores["offset_r2"] < 1
     assert scores["true_things"].keys() == {"map", "ap50", "ap25"}
-    assert scores["worst_scene"]["map"] <= 100
+    assert scores["worst_scene"]["index"] in range(len(probe.dataset("val").data_list))
     for key, value in probe.model.backbone.state_dict().items():
         torch.testing.assert_close(value, before[key])
     again = Probe(cfg)
