@@ -378,7 +378,8 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
     if curve.is_file():
         blocks.append(
             "Curves, mean of the seeds: R² of the offsets in pre-training, and trained "
-            f"heads where there are any.\n\n![curves]({folder.name}/figures/{curve.name})"
+            "heads where there are any.\n\n"
+            f"![curves]({folder.name}/figures/{curve.name})"
         )
     pictures = [
         f"![{report.ladder.rows[name].title}]({folder.name}/figures/{file.name})"
