@@ -257,6 +257,14 @@ ablations = dict(
             **whole,
             change={f"{branch}.prior": dict(factor=2.0)},
         ),
+        "prior-double-lengths": dict(
+            title="prior doubled, the limit as it was",
+            **whole,
+            change={
+                f"{branch}.prior": dict(factor=2.0),
+                f"{branch}.scr.drop_huge": 1.0,
+            },
+        ),
         # directions, ranking, tokens, backbones
         "direction-axis": dict(
             title="directions by axis",
