@@ -219,6 +219,11 @@ WHOLE_BATCH = {
 }
 DOS = {"type": "DOSObjective", **SIZES}
 SONATA = {"type": "SonataObjective", **SIZES}
+CONTRAST = {
+    "type": "ContrastObjective",
+    "loss": {"type": "PointInfoNCELoss", "num_pairs": None},
+    "embed_channels": 8,
+}
 TRANSFORMER = {
     **BACKBONE,
     "shuffle_orders": False,
@@ -244,6 +249,7 @@ STEPS = {
     "dos, branch, convolutions": (DOS, BRANCH, CONVOLUTIONS),
     "sonata, branch": (SONATA, BRANCH, TRANSFORMER),
     "sonata": (SONATA, None, TRANSFORMER),
+    "contrast, branch": (CONTRAST, BRANCH, TRANSFORMER),
 }
 
 

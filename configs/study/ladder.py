@@ -174,6 +174,11 @@ ablations = dict(
         "pointcontrast-hardest": dict(
             title="PointContrast (hardest)", config="pointcontrast-hardest"
         ),
+        # a contrast of places as the semantic objective, and the branch on it
+        "contrast": dict(title="contrast with a teacher", config="contrast"),
+        "pointins-contrast": dict(
+            title="PointINS on contrast", config="contrast-offset", beside="contrast"
+        ),
         # the component table: what is added to DOS
         "odr-only": dict(title="+ ODR only", config="", change={f"{branch}.scr": None}),
         "scr-only": dict(title="+ SCR only", config="", change={f"{branch}.odr": None}),

@@ -3,13 +3,14 @@
 from .auxiliary import OffsetAuxSegmentor
 from .grouping_point_group import GroupingPointGroup
 from .labelled_point_ins import LabelledPointINS
-from .objectives import DOSObjective, SonataObjective
+from .objectives import ContrastObjective, DOSObjective, SonataObjective
 from .offset_branch import OffsetBranch
 from .panoptic import PointGroupPanoptic
 from .point_contrast import PointContrast
 from .point_ins import PointINS
 
 __all__ = [
+    "ContrastObjective",
     "DOSObjective",
     "GroupingPointGroup",
     "LabelledPointINS",

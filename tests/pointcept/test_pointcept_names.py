@@ -18,7 +18,8 @@ def _all_of_standalone():
 
 def test_names_of_the_issue_are_registered():
     for registry_name, names in {
-        "MODELS": "PointINS PointContrast DOSObjective SonataObjective",
+        "MODELS": "PointINS PointContrast DOSObjective SonataObjective "
+        "ContrastObjective",
         "LOSSES": "ODRLoss SCRLoss OffsetLoss HardestContrastiveLoss PointInfoNCELoss",
         "TRANSFORMS": "TrackedAffine TrackedMultiViewGenerator",
         "HOOKS": "EMATeacherHook CollapseMonitor InstanceAPEvaluator "
