@@ -158,7 +158,9 @@ def shrink(model):
     if "backbone_out_channels" in model:
         model.backbone_out_channels = channels
     if model.get("semantic"):
-        model.semantic.update(hidden_channels=16, embed_channels=8, num_prototypes=16)
+        model.semantic.embed_channels = 8
+        if model.semantic.type != "ContrastObjective":
+            model.semantic.update(hidden_channels=16, num_prototypes=16)
     if model.get("offset_branch"):
         model.offset_branch.hidden_channels = 16
     return model

@@ -72,7 +72,9 @@ def shrink(model: dict) -> None:
     if "backbone_out_channels" in model:
         model["backbone_out_channels"] = channels
     if "semantic" in model:
-        model["semantic"].update(hidden_channels=8, embed_channels=8, num_prototypes=8)
+        model["semantic"]["embed_channels"] = 8
+        if model["semantic"]["type"] != "ContrastObjective":
+            model["semantic"].update(hidden_channels=8, num_prototypes=8)
     for key in ("cluster_min_points", "cluster_propose_points"):
         if key in model:
             model[key] = 5
