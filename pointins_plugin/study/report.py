@@ -141,7 +141,7 @@ class Report:
                     self.ladder.rows[name].title,
                     *(column.cell(found) for column in columns),
                     spread(minutes),
-                    str(len(found)),
+                    str(sum(LINEAR in r["stages"] for r in found)),
                 ]
             )
         return table(["", *head, "minutes", "seeds"], rows)

@@ -281,7 +281,11 @@ def test_a_run_that_is_only_pre_trained_yet_is_told_as_far_as_it_is(ladder, tmp_
     text = study_page(Report(ladder, [begun]), tmp_path / "study")
     assert "Steps: pre-training 100.\n" in text
     (line,) = lines(text, "| DOS |")
-    assert line == "| DOS | 0.5 | 1 |"  # minutes and seeds
+    assert line == "| DOS | 0.5 | 0 |"  # minutes, and seeds that were probed
+    text = study_page(
+        Report(ladder, [begun, result("dos", 1, 1.0, 0.1)]), tmp_path / "study"
+    )
+    assert lines(text, "| DOS |")[0].endswith("| 1 |")  # what the means are of
 
 
 def test_figures_that_are_there_are_shown(report, tmp_path):
