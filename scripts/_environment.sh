@@ -19,7 +19,7 @@ _say() {
 _modules() {
     echo torch numpy scipy addict tqdm
     case ,$1, in *,demo,*) echo sklearn matplotlib ;; esac
-    case ,$1, in *,test,*) echo pytest ruff safetensors laspy lazrs ;; esac
+    case ,$1, in *,test,*) echo pytest xdist ruff safetensors laspy lazrs ;; esac
 }
 
 # Print the modules that interpreter $1 lacks for extras $2; fail if it does not run.

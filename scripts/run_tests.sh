@@ -10,4 +10,7 @@ cd "$ROOT"
     echo "pointins: not formatted; run: $PYTHON -m ruff format ." >&2
     exit 1
 }
-exec "$PYTHON" -m pytest -q "$@"
+# One process a core, one thread a process: the tests are many and small.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export OMP_NUM_THREADS
+exec "$PYTHON" -m pytest -q -n auto --maxprocesses 8 --dist worksteal "$@"
