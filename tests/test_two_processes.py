@@ -183,14 +183,18 @@ def test_every_loss(tmp_path):
 
 
 def gather(folder):
-    """Ranks of 0 and 3 rows join, each knows its own, generators draw the same."""
+    """Ranks of 0, 3 and 6 rows join, each knows its own, generators draw the same."""
     rank = comm.get_rank()
-    own = torch.full((3 * rank, 2), float(rank), requires_grad=True)
-    joined, place = gather_rows(own)
-    assert joined.shape == (3, 2)
-    assert place == (slice(0, 0) if rank == 0 else slice(0, 3))
-    joined.sum().backward()
-    assert (own.grad == 2).all()
+    for dtype in (torch.float32, torch.bfloat16):  # of which a third has few digits
+        own = torch.full((3 * rank, 2), rank / 3, dtype=dtype, requires_grad=True)
+        joined, place = gather_rows(own)
+        assert joined.shape == (9, 2)
+        assert place == (slice(0, 0), slice(0, 3), slice(3, 9))[rank]
+        assert torch.equal(
+            joined[:, 0], torch.tensor([1] * 3 + [2] * 6, dtype=dtype) / 3
+        )
+        joined.sum().backward()
+        assert (own.grad == 3).all()
     mine = torch.Generator().manual_seed(rank)
     draws = [torch.rand(3, generator=first_generator(mine, own.device)) for _ in "ab"]
     assert not torch.equal(*draws)
@@ -198,9 +202,10 @@ def gather(folder):
 
 
 def test_gathered_rows_and_shared_draws(tmp_path):
-    launch(gather, 2, cfg=(str(tmp_path),), timeout=TIMEOUT)
-    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    launch(gather, 3, cfg=(str(tmp_path),), timeout=TIMEOUT)
+    one, *others = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in "012")
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 BRANCH = {

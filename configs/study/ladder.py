@@ -180,7 +180,11 @@ ablations = dict(
             title="PointINS on contrast", config="contrast-offset", beside="contrast"
         ),
         # the component table: what is added to DOS
-        "odr-only": dict(title="+ ODR only", config="", change={f"{branch}.scr": None}),
+        "odr-only": dict(
+            title="+ ODR only",
+            config="",
+            change={branch: dict(scr=None, exclude_planes=True)},
+        ),
         "scr-only": dict(title="+ SCR only", config="", change={f"{branch}.odr": None}),
         # the whole method, and what it gains or loses by a change
         "scr-before-odr": dict(

@@ -119,7 +119,9 @@ class CollapseMonitor(HookBase):
     @staticmethod
     def measure(state: dict[str, Any], branch: Any = None) -> dict[str, float]:
         """Return the figures of one step from the model's ``latest``."""
-        figures = {"usage_entropy": usage_entropy(state["teacher_outputs"])}
+        figures = {}
+        if "teacher_outputs" in state:
+            figures["usage_entropy"] = usage_entropy(state["teacher_outputs"])
         match = state["same_view"]
         student = state["student_feature"][match.student].float()
         teacher = state["teacher_feature"][match.teacher].float()
@@ -147,7 +149,7 @@ class CollapseMonitor(HookBase):
     def complaints(figures: dict[str, float]) -> list[str]:
         """Return a line for every figure that says the training is not healthy."""
         lines = []
-        if figures["usage_entropy"] < 0.2:
+        if figures.get("usage_entropy", 1) < 0.2:
             lines.append("prototypes collapse: few of them take all points")
         if figures.get("resultant", 0) > 0.8:
             lines.append("offsets point one way: no instance is told yet")

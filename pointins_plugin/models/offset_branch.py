@@ -60,7 +60,9 @@ class OffsetBranch(nn.Module):
             the token to its coarse cell's centre, in token pitches. Not in the
             paper; small networks need it to place a centre.
         planes: keyword arguments of ``dominant_planes`` in token pitches
-            (``threshold``) and shares; used where SCR excludes planes.
+            (``threshold``) and shares; used where planes are excluded.
+        exclude_planes: keep tokens of planes (or ground) out of the ranking and the
+            loss where there is no SCR; one that is there says so itself.
         ground: keyword arguments of ``ops.ground.ground_points``, metres; outdoors,
             what is then excluded in place of planes, which take the sides of cars.
         num_neighbours: spatial neighbours found once for planes and SCR.
@@ -81,6 +83,7 @@ class OffsetBranch(nn.Module):
         distribution_weight: float = 1.0,
         relative_position: bool = False,
         planes: dict | None = None,
+        exclude_planes: bool = False,
         ground: dict | None = None,
         num_neighbours: int = 16,
     ):
@@ -100,6 +103,9 @@ class OffsetBranch(nn.Module):
         self.distribution_weight = distribution_weight
         self.relative_position = relative_position
         self.planes = {"threshold": 0.6, "min_share": 0.1, **(planes or {})}
+        self.exclude_planes = (
+            exclude_planes if self.scr is None else self.scr.exclude_planes
+        )
         self.ground = ground
         self.num_neighbours = num_neighbours
 
@@ -152,12 +158,12 @@ class OffsetBranch(nn.Module):
     ) -> OffsetTarget:
         num_clouds = len(offset)
         plane = neighbour = None
-        if self.scr is not None and (
-            self.scr.exclude_planes or self.scr.graph == "spatial"
+        if self.exclude_planes or (
+            self.scr is not None and self.scr.graph == "spatial"
         ):
             ends = segment_ends(offset if ends is None else ends)
             neighbour = knn(coord, self.num_neighbours, ends)
-        if self.scr is not None and self.scr.exclude_planes:
+        if self.exclude_planes:
             plane = self._background(coord, offset, pitch, neighbour, generator)
         # None: all tokens take part.
         mask = None if plane is None else ~plane
@@ -255,9 +261,13 @@ class OffsetBranch(nn.Module):
         batch = same_view.batch
         student = prediction[same_view.student]
         if self.odr is not None and self.odr.mode == "distribution":
+            # Planes would take the lengths that the prior has for things.
+            rows = slice(None)
+            if target.plane is not None:
+                rows = torch.nonzero(~target.plane[same_view.teacher])[:, 0]
             regular = self.odr(
-                student,
-                batch=batch,
+                student[rows],
+                batch=batch[rows],
                 num_clouds=num_clouds,
                 prior=self.prior,
                 generator=generator,

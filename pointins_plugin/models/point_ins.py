@@ -294,11 +294,12 @@ class PointINS(ScheduledModel):
             else (local_views.feature, local_views.match)
         )
         self.latest = {
-            "teacher_outputs": next(iter(teacher_outputs.values())),
             "student_feature": seen[0].detach(),
             "teacher_feature": teacher.point.feat,
             "same_view": seen[1],
         }
+        if self.semantic.has_prototypes:
+            self.latest["teacher_outputs"] = next(iter(teacher_outputs.values()))
         if self.offset_branch is not None:
             branch_output = self._branch_step(
                 data_dict,

@@ -33,7 +33,8 @@ def gather_rows(values: Tensor) -> tuple[Tensor, slice]:
     rank = dist.get_rank()
     rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
     if values.requires_grad:
-        rows[rank] = values * world - values.detach() * (world - 1)
+        # The values themselves, to the last bit in half precision too.
+        rows[rank] = values + (values - values.detach()) * (world - 1)
     start = sum(counts[:rank])
     return torch.cat(rows), slice(start, start + len(values))
 

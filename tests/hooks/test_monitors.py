@@ -11,6 +11,7 @@ from pointins_plugin.hooks.monitors import (
     offset_r2,
     usage_entropy,
 )
+from pointins_plugin.models.objectives import Match
 from pointins_plugin.priors import PriorBuffer, build_prior
 
 
@@ -49,6 +50,19 @@ def test_usage_entropy():
     assert usage_entropy(torch.eye(4)[[0, 0, 0]]) == pytest.approx(0)
     half = usage_entropy(torch.eye(4)[[0, 1]])
     assert half == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_what_is_no_prototype_has_no_usage():
+    """An objective without prototypes: the figures of features, and no complaint."""
+    match = Match(torch.arange(2), torch.arange(2), torch.zeros(2, dtype=torch.long))
+    state = dict(
+        student_feature=torch.eye(2), teacher_feature=torch.eye(2), same_view=match
+    )
+    figures = CollapseMonitor.measure(state)
+    assert figures == {"student_teacher": pytest.approx(0, abs=1e-6)}
+    assert CollapseMonitor.complaints(figures) == []
+    state["teacher_outputs"] = torch.eye(2)
+    assert CollapseMonitor.measure(state)["usage_entropy"] == pytest.approx(1)
 
 
 def test_r2_by_hand():

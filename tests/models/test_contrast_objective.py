@@ -31,25 +31,53 @@ def identity(objective):
     return heads
 
 
-def losses(objective, heads, feature, teacher, student_rows, teacher_rows):
+def losses(objective, heads, feature, teacher, student_rows, teacher_rows, batch=None):
     match = Match(
         torch.tensor(student_rows, dtype=torch.long),
         torch.tensor(teacher_rows, dtype=torch.long),
-        torch.zeros(len(student_rows), dtype=torch.long),
+        torch.tensor(batch or [0] * len(student_rows), dtype=torch.long),
     )
     outputs = objective.teacher_outputs(heads, teacher)
     return objective(heads, feature, outputs, None, match, 1)
 
 
 def test_value_by_hand():
-    """Two matches of orthogonal features: log(1 + exp(-1 / t)) each."""
+    """Two matches of orthogonal features, one way: log(1 + exp(-1 / t)) each."""
     objective = ContrastObjective(NCE, embed_channels=2)
     feature = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     teacher = torch.tensor([[0.0, 5.0], [0.5, 0.0]])
     output = losses(objective, identity(objective), feature, teacher, [0, 1], [1, 0])
-    expected = torch.log1p(torch.exp(torch.tensor(-2.0)))
+    # half, because no token of the second view has a match
+    expected = 0.5 * torch.log1p(torch.exp(torch.tensor(-2.0)))
     torch.testing.assert_close(output["semantic_loss"], expected)
     torch.testing.assert_close(output["cross_view_loss"], expected)
+
+
+@pytest.mark.parametrize("loss", [NCE, HARDEST], ids=["nce", "hardest"])
+def test_a_place_in_its_own_view_is_no_negative(loss):
+    """Views of one scene alike to the last digit: nothing is left but other places."""
+    objective = ContrastObjective(loss, embed_channels=2)
+    place = torch.eye(2)  # two places, seen in two views
+    feature = torch.cat([place, place])
+    rows, other, batch = [0, 1, 2, 3], [2, 3, 0, 1], [0, 0, 1, 1]
+    found = losses(
+        objective, identity(objective), feature, feature, rows, other, batch
+    )["semantic_loss"]
+    one_way = losses(objective, identity(objective), place, place, [0, 1], [0, 1])
+    torch.testing.assert_close(found, 2 * one_way["semantic_loss"])
+
+
+def test_either_view_counts_half():
+    """By hand: the first view's tokens know their places, the second's mix them up."""
+    objective = ContrastObjective(NCE, embed_channels=2)
+    feature = torch.cat([torch.eye(2), torch.eye(2).flip(0)])
+    teacher = torch.cat([torch.eye(2), torch.eye(2)])
+    rows, other, batch = [0, 1, 2, 3], [2, 3, 0, 1], [2, 2, 3, 3]
+    found = losses(
+        objective, identity(objective), feature, teacher, rows, other, batch
+    )["semantic_loss"]
+    right, wrong = (torch.log1p(torch.exp(torch.tensor(x))) for x in (-2.0, 2.0))
+    torch.testing.assert_close(found, (right + wrong) / 2)
 
 
 def test_tokens_of_one_place_are_no_negatives_of_each_other():

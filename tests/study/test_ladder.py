@@ -97,7 +97,10 @@ def test_rows_of_the_issue_are_there(ladder):
         ("dos", {"model.offset_branch"}),
         ("offset-only", {"model.offset_branch.odr", "model.offset_branch.scr"}),
         ("supervised-offset", {"model.type"}),
-        ("odr-only", {"model.offset_branch.scr"}),
+        (
+            "odr-only",
+            {"model.offset_branch.scr", "model.offset_branch.exclude_planes"},
+        ),
         ("scr-before-odr", {"model.offset_branch.order"}),
         ("odr-student", {"model.offset_branch.odr.mode"}),
         ("fall-back", {"model.offset_branch.scr.fallback"}),

@@ -5,6 +5,8 @@ An objective is a module with
 - ``student_input``: ``"visible"``, masked points are dropped from the student's view,
   or ``"masked"``, they stay with a mask token in place of their features;
 - ``uses_masked_view``, ``uses_other_view``, ``uses_local_views``: what it learns from;
+- ``has_prototypes``: whether its teacher's outputs are similarities to prototypes,
+  whose use ``CollapseMonitor`` watches;
 - ``build_heads(in_channels)``: the heads that student and teacher each own;
 - ``set_progress(progress)``, ``teacher_outputs(heads, feature)`` and ``forward``, as
   ``DOSObjective`` and ``SonataObjective`` have them.

@@ -33,6 +33,7 @@ class DOSObjective(nn.Module):
     uses_masked_view = True
     uses_other_view = True
     uses_local_views = False
+    has_prototypes = True
 
     def __init__(
         self,

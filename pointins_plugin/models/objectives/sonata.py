@@ -39,6 +39,7 @@ class SonataObjective(nn.Module):
     """
 
     student_input = "masked"
+    has_prototypes = True
 
     def __init__(
         self,
