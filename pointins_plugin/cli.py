@@ -45,6 +45,13 @@ def _launch(name: str, words: Sequence[str], worker: Callable, **options: Any) -
     args = parser.parse_args(words)
     if not args.config_file:
         raise UserError(f"pointins {name}: name a config with --config-file")
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if host.HOST == "pointcept" and torchrun and os.environ.get("WORLD_SIZE") != "1":
+        raise UserError(
+            "Pointcept starts its processes itself and would train once in each of "
+            "torchrun's: use --num-gpus, --num-machines and --machine-rank, or "
+            "POINTINS_HOST=standalone"
+        )
     options = {**(args.options or {}), **options}
     cfg = host.default_config_parser(find_config(args.config_file), options)
     host.launch(

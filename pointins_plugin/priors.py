@@ -382,10 +382,10 @@ def build_prior(cfg: Any) -> MagnitudePrior:
     """Build a magnitude prior from its config.
 
     Args:
-        cfg: a ``MagnitudePrior``, or a dict with ``type`` and its parameters:
-            ``log_normal`` (median, sigma), ``gamma`` (shape, scale), ``weibull``
-            (shape, scale), ``empirical`` (lengths), ``table`` (table) or ``file``
-            (path, as written by ``pointins fit-prior``). ``factor`` beside them
+        cfg: a ``MagnitudePrior``, the path of a file that ``pointins fit-prior`` wrote,
+            or a dict with ``type`` and its parameters: ``log_normal`` (median, sigma),
+            ``gamma`` (shape, scale), ``weibull`` (shape, scale), ``empirical``
+            (lengths), ``table`` (table) or ``file`` (path). ``factor`` beside them
             multiplies the lengths.
 
     Raises:
@@ -393,6 +393,8 @@ def build_prior(cfg: Any) -> MagnitudePrior:
     """
     if isinstance(cfg, MagnitudePrior):
         return cfg
+    if isinstance(cfg, str):
+        cfg = {"type": "file", "path": cfg}
     builders = {
         "log_normal": (MagnitudePrior.log_normal, ("median", "sigma")),
         "gamma": (MagnitudePrior.gamma, ("shape", "scale")),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pointins_plugin import __version__
+from pointins_plugin import __version__, host
 from pointins_plugin.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +82,15 @@ def test_every_command_is_documented_with_options_that_exist(capsys):
         assert end.value.code == 0
         known = set(re.findall(r"--?[a-z][\w-]*", capsys.readouterr().out))
         assert options <= known, name
+
+
+def test_pointcept_under_torchrun_is_refused(capsys, monkeypatch):
+    """Each process would train by itself, all into one folder."""
+    monkeypatch.setattr(host, "HOST", "pointcept")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    words = ["train", "--config-file", "pointins/demo-pretrain"]
+    assert "use --num-gpus" in fails(capsys, words)
 
 
 def test_unknown_command_suggests(capsys):

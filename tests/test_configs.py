@@ -53,6 +53,30 @@ def test_reads_dumps_and_builds(path, tmp_path):
     assert groups == (len(max_lr) if isinstance(max_lr, list) else 1)
 
 
+def data_roots(value):
+    if isinstance(value, dict):
+        yield from [value["data_root"]] if "data_root" in value else []
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from data_roots(part)
+
+
+def test_the_folder_of_data_sets_is_the_users(tmp_path, monkeypatch):
+    """$POINTINS_DATA moves all of them, and leaves no key in the config."""
+    (tmp_path / "mosd").mkdir()  # else it is looked for elsewhere
+    monkeypatch.setenv("POINTINS_DATA", str(tmp_path))
+    found = set()
+    for path in CONFIGS:
+        cfg = Config.fromfile(path)
+        assert "root" not in cfg
+        found |= set(data_roots(cfg._cfg_dict))
+    assert {Path(root).parent for root in found} == {tmp_path}
+    assert {"scannet", "s3dis", "nuscenes", "semantic_kitti", "mosd"} <= {
+        Path(root).name for root in found
+    }
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:

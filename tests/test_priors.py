@@ -120,6 +120,7 @@ def test_json_round_trip_is_exact(tmp_path):
     assert loaded.provenance == prior.provenance
     assert loaded.provenance["data"] == "rooms"
     restored = build_direction_prior({"type": "file", "path": path})
+    assert (build_prior(str(path)).table == prior.table).all()
     assert torch.equal(restored.direction_prior, direction.direction_prior)
     assert [p.name for p in path.parent.iterdir()] == ["prior.json"]
 

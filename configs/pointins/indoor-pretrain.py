@@ -6,7 +6,11 @@ usual split tests on; ScanNet++ is not here, as its scenes need the reader of Po
 (`ScanNetPPDataset`). The prior is ScanNet's.
 """
 
+import os
+
 _base_ = ["scannet-pretrain.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 data = dict(
     train=dict(
@@ -16,33 +20,35 @@ data = dict(
             dict(
                 type="ScanNetDataset",
                 split=["train", "val", "test"],
-                data_root="data/scannet",
+                data_root=f"{root}/scannet",
                 transform={{_base_.transform}},
             ),
             dict(
                 type="S3DISDataset",
                 split=["Area_1", "Area_2", "Area_3", "Area_4", "Area_6"],
-                data_root="data/s3dis",
+                data_root=f"{root}/s3dis",
                 transform={{_base_.transform}},
             ),
             dict(
                 type="DefaultDataset",
                 split=["Training", "Validation"],
-                data_root="data/arkitscenes",
+                data_root=f"{root}/arkitscenes",
                 transform={{_base_.transform}},
             ),
             dict(
                 type="DefaultDataset",
                 split=["train", "val"],
-                data_root="data/hm3d",
+                data_root=f"{root}/hm3d",
                 transform={{_base_.transform}},
             ),
             dict(
                 type="DefaultDataset",
                 split=["train/scene_*", "val/scene_*", "test/scene_*"],
-                data_root="data/structured3d",
+                data_root=f"{root}/structured3d",
                 transform={{_base_.transform}},
             ),
         ],
     ),
 )
+
+del os, root

@@ -5,9 +5,13 @@ The prior is that of SemanticKITTI's things (.9 m in the median);
 --out FILE` fits one without labels.
 """
 
+import os
+
 from pointins_plugin.lidar_recipes import pretrain
 
 _base_ = ["_base_/lidar_pretrain.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 grid_size = 0.05
 
@@ -24,11 +28,11 @@ data = dict(
     train=dict(
         type="NuScenesPanopticDataset",
         split="train",
-        data_root="data/nuscenes",
+        data_root=f"{root}/nuscenes",
         frame="vehicle",
         labels=False,
         transform=transform,
     ),
 )
 
-del pretrain
+del os, pretrain, root

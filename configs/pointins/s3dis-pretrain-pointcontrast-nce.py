@@ -1,12 +1,18 @@
 """PointContrast (PointInfoNCE) on S3DIS without Area 5."""
 
+import os
+
 _base_ = ["scannet-pretrain-pointcontrast-nce.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 data = dict(
     train=dict(
         type="S3DISDataset",
         split=["Area_1", "Area_2", "Area_3", "Area_4", "Area_6"],
-        data_root="data/s3dis",
+        data_root=f"{root}/s3dis",
         loop=8,
     ),
 )
+
+del os, root

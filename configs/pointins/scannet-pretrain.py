@@ -6,7 +6,11 @@ learning rate are those of the paper's setting, 96 scenes on many GPUs;
 scannet-pretrain-1gpu says how they go together.
 """
 
+import os
+
 _base_ = ["_base_/default_runtime.py", "_base_/paper.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 grid_size = 0.02
 
@@ -144,7 +148,7 @@ data = dict(
     train=dict(
         type="ScanNetDataset",
         split=["train", "val", "test"],
-        data_root="data/scannet",
+        data_root=f"{root}/scannet",
         transform=transform,
         test_mode=False,
         loop=1,
@@ -161,3 +165,5 @@ hooks = [
     dict(type="CollapseMonitor", every=200),
     dict(type="CheckpointSaver", save_freq=5),
 ]
+
+del os, root

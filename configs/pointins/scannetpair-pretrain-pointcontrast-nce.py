@@ -7,7 +7,11 @@ Pointcept's own config no frame is centred before `origin_coord` is copied: the 
 would no longer share a frame of reference.
 """
 
+import os
+
 _base_ = ["_base_/default_runtime.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 grid_size = 0.025
 
@@ -83,7 +87,7 @@ view = [
 data = dict(
     train=dict(
         type="ScanNetPairDataset",
-        data_root="data/scannet_pair",
+        data_root=f"{root}/scannet_pair",
         overlap_threshold=0.3,
         view1_transform=view,
         view2_transform=view,
@@ -96,3 +100,5 @@ hooks = [
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver"),
 ]
+
+del os, root

@@ -5,9 +5,13 @@ distribution. `pointins fit-prior --hdbscan --ground-height 0.3 --config
 pointins/semantickitti-pretrain --out FILE` fits one without labels.
 """
 
+import os
+
 from pointins_plugin.lidar_recipes import pretrain
 
 _base_ = ["_base_/lidar_pretrain.py"]
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 grid_size = 0.05
 
@@ -24,11 +28,11 @@ data = dict(
     train=dict(
         type="SemanticKITTIPanopticDataset",
         split="train",
-        data_root="data/semantic_kitti",
+        data_root=f"{root}/semantic_kitti",
         frame="vehicle",
         labels=False,
         transform=transform,
     ),
 )
 
-del pretrain
+del os, pretrain, root

@@ -139,7 +139,7 @@ def run(words: Sequence[str] | None = None) -> None:
     prior = MagnitudePrior.fit(lengths, args.family, provenance)
     print("\n".join(report(offsets, lengths, len(scenes))))
     prior.save(args.out, DirectionPrior.empirical(offsets))
-    print(f'wrote {args.out}; use it by prior=dict(type="file", path="{args.out}")')
+    print(f"wrote {args.out}; use it by -o model.offset_branch.prior={args.out}")
 
 
 # Reads the named arrays of one scene.

@@ -6,6 +6,9 @@ import pytest
 from pointins_plugin.commands.fit_prior import find_scenes, run
 from pointins_plugin.datasets.streets import make_street
 from pointins_plugin.errors import UserError
+from pointins_plugin.host import Config
+from pointins_plugin.models import OffsetBranch
+from pointins_plugin.paths import find_config
 from pointins_plugin.priors import (
     DirectionPrior,
     MagnitudePrior,
@@ -60,6 +63,12 @@ def test_labels_give_the_prior_of_the_labels(root, capsys):
     printed = capsys.readouterr().out
     assert "3,600 offsets in 3 scenes" in printed
     assert all(name in printed for name in ("log_normal", "gamma", "weibull", "KS"))
+    # the option that it prints is one that a config takes
+    option = dict([printed.strip().split("by -o ")[1].split("=", 1)])
+    cfg = Config.fromfile(find_config("pointins/streets-pretrain"))
+    cfg.merge_from_dict(option)
+    branch = OffsetBranch(**cfg.model.offset_branch)
+    assert branch.unit == pytest.approx(prior.median, rel=1e-6)
 
 
 def test_the_floor_counts_unless_ignored(root):

@@ -149,6 +149,17 @@ def test_options_set_dotted_keys_and_positions():
     assert cfg.save_path == "x"
 
 
+def test_an_entry_of_a_list_is_found_by_its_type():
+    hooks = [{"type": "Timer"}, {"type": "CheckpointSaver", "save_freq": None}]
+    cfg = Config({"hooks": [*hooks, 0, {"type": "Timer"}]})
+    cfg.merge_from_dict({"hooks.CheckpointSaver.save_freq": 2})
+    assert cfg.hooks[1].save_freq == 2
+    with pytest.raises(UserError, match="did you mean 'CheckpointSaver'"):
+        cfg.merge_from_dict({"hooks.ChekpointSaver.save_freq": 2})
+    with pytest.raises(UserError, match="hooks is a list of 4; give a position"):
+        cfg.merge_from_dict({"hooks.Timer.x": 2})  # which of the two?
+
+
 def test_options_may_add_what_a_class_accepts():
     cfg = Config({"model": {"type": "OffsetBranch", "prior": 1}})
     cfg.merge_from_dict({"model.loss_weight": 0.5})

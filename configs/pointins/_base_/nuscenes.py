@@ -3,7 +3,11 @@
 Scans are in the vehicle's frame, x forward, z up from the ground.
 """
 
+import os
+
 from pointins_plugin.datasets.lidar_benchmarks import NUSCENES
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 class_names = list(NUSCENES.names)
 things = NUSCENES.things
@@ -14,7 +18,7 @@ min_points = NUSCENES.min_points
 
 source = dict(
     type="NuScenesPanopticDataset",
-    data_root="data/nuscenes",
+    data_root=f"{root}/nuscenes",
     frame="vehicle",
     ignore_index=-1,
 )
@@ -29,4 +33,4 @@ data = dict(
     test=dict(split="val", **source),
 )
 
-del NUSCENES, source
+del NUSCENES, os, root, source

@@ -1,5 +1,9 @@
 """S3DIS, Area 5 held out: names and folders. All classes have instances."""
 
+import os
+
+root = os.environ.get("POINTINS_DATA", "data")
+
 class_names = [
     "ceiling",
     "floor",
@@ -25,7 +29,9 @@ data = dict(
     ignore_index=-1,
     names=class_names,
     stuff=stuff,
-    train=dict(type="S3DISDataset", split=areas, data_root="data/s3dis"),
-    val=dict(type="S3DISDataset", split="Area_5", data_root="data/s3dis"),
-    test=dict(type="S3DISDataset", split="Area_5", data_root="data/s3dis"),
+    train=dict(type="S3DISDataset", split=areas, data_root=f"{root}/s3dis"),
+    val=dict(type="S3DISDataset", split="Area_5", data_root=f"{root}/s3dis"),
+    test=dict(type="S3DISDataset", split="Area_5", data_root=f"{root}/s3dis"),
 )
+
+del os, root

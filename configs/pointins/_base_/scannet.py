@@ -1,5 +1,9 @@
 """ScanNet with 20 classes: names and folders. Walls and floors have no instances."""
 
+import os
+
+root = os.environ.get("POINTINS_DATA", "data")
+
 class_names = [
     "wall",
     "floor",
@@ -31,7 +35,9 @@ data = dict(
     ignore_index=-1,
     names=class_names,
     stuff=stuff,
-    train=dict(type="ScanNetDataset", split="train", data_root="data/scannet"),
-    val=dict(type="ScanNetDataset", split="val", data_root="data/scannet"),
-    test=dict(type="ScanNetDataset", split="val", data_root="data/scannet"),
+    train=dict(type="ScanNetDataset", split="train", data_root=f"{root}/scannet"),
+    val=dict(type="ScanNetDataset", split="val", data_root=f"{root}/scannet"),
+    test=dict(type="ScanNetDataset", split="val", data_root=f"{root}/scannet"),
 )
+
+del os, root

@@ -3,7 +3,11 @@
 Scans are in the vehicle's frame, z up from the ground.
 """
 
+import os
+
 from pointins_plugin.datasets.lidar_benchmarks import SEMANTIC_KITTI
+
+root = os.environ.get("POINTINS_DATA", "data")
 
 class_names = list(SEMANTIC_KITTI.names)
 things = SEMANTIC_KITTI.things
@@ -14,7 +18,7 @@ min_points = SEMANTIC_KITTI.min_points
 
 source = dict(
     type="SemanticKITTIPanopticDataset",
-    data_root="data/semantic_kitti",
+    data_root=f"{root}/semantic_kitti",
     frame="vehicle",
     ignore_index=-1,
 )
@@ -29,4 +33,4 @@ data = dict(
     test=dict(split="val", **source),
 )
 
-del SEMANTIC_KITTI, source
+del SEMANTIC_KITTI, os, root, source

@@ -132,7 +132,9 @@ class Config:
         return None
 
     def merge_from_dict(self, options: dict[str, Any]) -> None:
-        """Set dotted keys, ``a.b.0.c`` indexing lists by integers.
+        """Set dotted keys, lists being indexed by integers or an entry's ``type``.
+
+        E.g. ``a.b.0.c`` or ``hooks.CheckpointSaver.save_freq``, which must be one.
 
         Raises:
             UserError: a key that is neither in the config nor an option of the class
@@ -163,11 +165,18 @@ def _index(node: Any, part: str, dotted: str, where: str, adding: bool = False) 
     """Return the key or position of one part of a dotted option, checked."""
     place = where or "the config"
     if isinstance(node, (list, tuple)):
-        if not part.isdigit() or int(part) >= len(node):
-            raise UserError(
-                f"option {dotted}: {place} is a list of {len(node)}; give a position"
-            )
-        return int(part)
+        if part.isdigit() and int(part) < len(node):
+            return int(part)
+        kinds = [
+            entry.get("type") if isinstance(entry, dict) else None for entry in node
+        ]
+        if kinds.count(part) == 1:
+            return kinds.index(part)
+        known = [kind for kind in kinds if kind]
+        raise UserError(
+            f"option {dotted}: {place} is a list of {len(node)}; give a position"
+            + (f" or one's type{nearest_name(part, known)}" if known else "")
+        )
     if not isinstance(node, dict):
         raise UserError(f"option {dotted}: {place} is {node!r}, which has no keys")
     if part in node or (adding and _may_add(node, part, where)):
