@@ -2,8 +2,8 @@
 
 As Sonata's multi-data-set pre-training: scenes are pooled and drawn alike, every set
 once an epoch. Leave out what you do not have. S3DIS comes without Area 5, which the
-usual split tests on; ScanNet++ is not here, as its scenes need the reader of Pointcept
-(`ScanNetPPDataset`). The prior is ScanNet's.
+usual split tests on. ScanNet++ has a reader of its own (`ScanNetPPDataset`) and can be
+added. The prior is ScanNet's.
 """
 
 import os

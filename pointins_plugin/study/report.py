@@ -47,7 +47,8 @@ _WITHOUT_LABELS = [
 ]
 _DIFFERENCES = (
     "Differences, here and below, are means over runs with the same seed, ± two "
-    "standard errors; what is within them is called noise. *Two deviations of one "
+    "standard errors; what is within them is called noise. Of three seeds that is a "
+    "rough guide, of two hardly one. *Two deviations of one "
     "seed*, pooled over the rows that have more, say what a difference of single runs "
     "may be by chance. Whether an expectation is met goes by the mean."
 )
@@ -328,7 +329,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     Args:
         report: its results.
         folder: of results, beside the page; figures that it holds are shown.
-        notes: Markdown written by hand, put first.
+        notes: Markdown written by hand, put first; its links are from ``folder``.
     """
     blocks = [
         "# The study: does it learn instances?",
@@ -336,7 +337,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
         f"`{folder.name}/runs`; what is written by hand is `{folder.name}/notes.md`.",
     ]
     if notes:
-        blocks.append(notes.strip())
+        blocks.append(notes.strip().replace("](../", "]("))
     held = [text for name in CLAIMED if (text := report.expectations(name))]
     if held:
         blocks += ["## What was expected, and what came out", _DIFFERENCES, *held]

@@ -98,7 +98,7 @@ def difference(gains: Sequence[float], digits: int = 1) -> str:
     """Return the mean of paired differences, twice its standard error, its worth.
 
     Inside twice the standard error it is called noise; of a single seed nothing is
-    known.
+    known, and little of two, which is said.
     """
     if not gains:
         return "-"
@@ -107,8 +107,9 @@ def difference(gains: Sequence[float], digits: int = 1) -> str:
     if len(gains) == 1:
         return f"{text} (one seed)"
     error = 2 * float(np.std(gains, ddof=1)) / math.sqrt(len(gains))
+    few = ", two seeds" if len(gains) == 2 else ""
     noise = "" if abs(mean) > error else ", noise"
-    return f"{text} (± {error:.{digits}f}{noise})"
+    return f"{text} (± {error:.{digits}f}{few}{noise})"
 
 
 def noise_of_one(gains: Iterable[Sequence[float]], digits: int = 1) -> str:

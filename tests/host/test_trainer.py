@@ -398,6 +398,36 @@ def test_mixed_precision_skips_what_is_not_finite(tmp_path):
     assert load_checkpoint(str(last))["scaler"]["scale"] == 2.0**16 / 2**4
 
 
+class Overflow(HookBase):
+    """Spoil the input from a step on."""
+
+    def __init__(self, trainer, start):
+        self.trainer = trainer
+        self.start = start
+        self.step = 0
+
+    def before_step(self):
+        if self.step >= self.start:
+            self.trainer.comm_info["input_dict"]["x"][0] = float("nan")
+        self.step += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [({}, 6), ({"enable_amp": True, "epoch": 8, "eval_epoch": 8}, 26)],
+    ids=["float32", "mixed"],
+)
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, options, step):
+    """Before such weights are saved; with a loss scaler after 20 steps left out."""
+    cfg = default_setup(toy_run.configure(tmp_path, **options))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    trainer.hooks.insert(0, Overflow(trainer, start=5))
+    with pytest.raises(UserError, match=f"the loss of step {step} is nan; .*-r true"):
+        trainer.train()
+    last = load_checkpoint(str(tmp_path / "run" / "model" / "model_last.pth"))
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
 def losses_of(trainer):
     return losses(Path(trainer.cfg.save_path).parent)
 

@@ -19,7 +19,7 @@ from pointins_plugin.host import (
 from pointins_plugin.models.point_ins import _view_affine
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
+EXAMPLES = sorted((DOCS / "examples").glob("*-rooms*.py"))
 
 
 @pytest.mark.skipif(HOST != "standalone", reason="runs the standalone trainer")

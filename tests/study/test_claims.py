@@ -39,11 +39,12 @@ def test_differences_are_taken_by_seed_and_judged_by_their_mean():
     ]
     # AP: +4, +6; mIoU: 0, -.8; AP50: +10, -10; AP25: +8, +16; errors twice std / sqrt 2
     assert cells(results) == [
-        "+5.0 (± 2.0): met",
-        "-0.4 (± 0.8, noise): met",
-        "+0.15 (± 0.00): **not met**",
-        "+0.0 (± 20.0, noise): **not met**",  # level with geometry is not above it
-        "+12.0 (± 8.0): met",
+        "+5.0 (± 2.0, two seeds): met",
+        "-0.4 (± 0.8, two seeds, noise): met",
+        "+0.15 (± 0.00, two seeds): **not met**",
+        # level with geometry is not above it
+        "+0.0 (± 20.0, two seeds, noise): **not met**",
+        "+12.0 (± 8.0, two seeds): met",
     ]
 
 

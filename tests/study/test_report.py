@@ -158,8 +158,10 @@ def seeds(*values):
 
 def test_difference_is_noise_inside_two_standard_errors():
     # 2 and 4: mean 3, deviation sqrt(2), error sqrt(2) / sqrt(2) = 1
-    assert difference([2.0, 4.0]) == "+3.0 (± 2.0)"
-    assert difference([0.5, 1.5]) == "+1.0 (± 1.0, noise)"
+    assert difference([2.0, 4.0]) == "+3.0 (± 2.0, two seeds)"
+    assert difference([0.5, 1.5]) == "+1.0 (± 1.0, two seeds, noise)"
+    # 1, 2 and 3: mean 2, deviation 1, error 1 / sqrt(3)
+    assert difference([1.0, 2.0, 3.0], 2) == "+2.00 (± 1.15)"
     assert difference([3.0]) == "+3.0 (one seed)"
     assert difference([]) == "-"
 
@@ -182,8 +184,8 @@ def test_differences_to_dos(report):
     assert table.startswith("| difference to DOS | linear AP |")
     (line,) = lines(table, "| PointINS")
     # 30 less 18 and 34 less 22, whatever the order of the files
-    assert "+12.0 (± 0.0)" in line
-    assert "+0.20 (± 0.00)" in line
+    assert "+12.0 (± 0.0, two seeds)" in line
+    assert "+0.20 (± 0.00, two seeds)" in line
     (line,) = lines(table, "| no pre-training")
     assert "-13.0 (one seed)" in line
     assert not lines(table, "| DOS")
@@ -258,9 +260,10 @@ def test_seeds_of_different_settings_are_told(ladder):
 
 
 def test_page_says_what_the_numbers_were_made_by(report, tmp_path):
-    text = study_page(report, tmp_path / "study", "A finding.")
+    notes = "A finding, [and why](../decisions.md#why)."
+    text = study_page(report, tmp_path / "study", notes)
     for part in (
-        "A finding.",
+        "A finding, [and why](decisions.md#why).",
         "Some CPU, 2 cores, 1 thread(s) a run, no GPU",
         "abc123",
         "2026-01-02",

@@ -1,5 +1,6 @@
 """Hooks: what happens around epochs and steps."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -151,16 +152,25 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
+# in a row, before mixed precision is taken not to recover
+_SKIPPED_STEPS = 20
+
+
 @HOOKS.register_module()
 class InformationWriter(HookBase):
     """Log every scalar that the model returns, and write it to the metrics.
 
     Args:
         log_interval: steps between two lines of the log; metrics hold every step.
+
+    Raises:
+        UserError: the loss is not finite, in training, before such weights are saved.
+            A loss scaler leaves out such steps, so that with one it takes 20 in a row.
     """
 
     def __init__(self, log_interval: int = 1):
         self.log_interval = log_interval
+        self._not_finite = 0
 
     def before_train(self) -> None:
         self._step = self.trainer.start_step
@@ -179,6 +189,7 @@ class InformationWriter(HookBase):
             name: value.item() if isinstance(value, torch.Tensor) else float(value)
             for name, value in trainer.comm_info["model_output_dict"].items()
         }
+        self._stop_if_not_finite(output.get("loss", 0.0))
         self._names = list(output)
         rate = trainer.optimizer.param_groups[0]["lr"]
         trainer.storage.put_scalars(**output)
@@ -190,6 +201,16 @@ class InformationWriter(HookBase):
             parts = [f"{name}: {value:.4f}" for name, value in output.items()]
             info = trainer.comm_info["iter_info"] or "Train: "
             trainer.logger.info(info + " ".join([*parts, f"Lr: {rate:.5f}"]))
+
+    def _stop_if_not_finite(self, loss: float) -> None:
+        self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
+        allowed = 0 if self.trainer.scaler is None else _SKIPPED_STEPS
+        if self._not_finite > allowed:
+            raise UserError(
+                f"the loss of step {self._step} is {loss}; the last checkpoint is from "
+                "before: go on from it (-r true) with a lower learning rate, clip_grad "
+                "or amp_dtype=bfloat16, or look for what is wrong with the data"
+            )
 
     def after_epoch(self) -> None:
         trainer = self.trainer
