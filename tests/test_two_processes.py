@@ -24,7 +24,7 @@ from pointins_plugin.ops.kmeans import kmeans
 from pointins_plugin.priors import PriorBuffer, build_prior
 
 CLOUDS, POINTS = 4, 60
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=180)
 
 
 def my_clouds():

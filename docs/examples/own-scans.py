@@ -9,7 +9,9 @@ _base_ = ["../../configs/pointins/mosd-pretrain.py"]
 grid_size = 0.05  # metres: furniture
 data_root = "data/mine"
 viewpoint = None  # (x, y, z) of the camera, which estimated normals face; None: up
-evaluate = False  # True scores data_root/val, if it has labels
+epoch = 50
+eval_epoch = 50
+evaluate = False  # True scores data_root/val at the end, if it has labels
 
 model = dict(
     offset_branch=dict(prior="prior.json"),  # by pointins fit-prior

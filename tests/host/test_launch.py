@@ -35,13 +35,13 @@ def _exchange(folder):
 def _second_rank_fails(_):
     if comm.get_rank() == 1:
         raise UserError("scene kitchen has no points")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def _second_rank_is_killed(_):
     if comm.get_rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def test_ranks_exchange(tmp_path):
@@ -68,7 +68,7 @@ def test_a_failing_process_is_one_line_and_ends_the_others(function, message):
     start = time.time()
     with pytest.raises(UserError, match=message):
         launch(function, 2, cfg=(None,))
-    assert time.time() - start < 50
+    assert time.time() - start < 300
 
 
 def test_several_machines_need_an_address():

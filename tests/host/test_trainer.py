@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -398,34 +399,81 @@ def test_mixed_precision_skips_what_is_not_finite(tmp_path):
     assert load_checkpoint(str(last))["scaler"]["scale"] == 2.0**16 / 2**4
 
 
-class Overflow(HookBase):
-    """Spoil the input from a step on."""
+class Spoil(HookBase):
+    """Break the input, or the weights alone, of a rank's steps from one on."""
 
-    def __init__(self, trainer, start):
-        self.trainer = trainer
+    def __init__(self, start, rank=0, weights=False):
         self.start = start
-        self.step = 0
+        self.rank = rank
+        self.weights = weights
 
     def before_step(self):
-        if self.step >= self.start:
-            self.trainer.comm_info["input_dict"]["x"][0] = float("nan")
-        self.step += 1
+        trainer = self.trainer
+        step = trainer.epoch * len(trainer.train_loader) + trainer.comm_info["iter"] + 1
+        if step < self.start or comm.get_rank() != self.rank:
+            return
+        if self.weights:
+            # the loss is finite, its gradient is not
+            weight = trainer.model.student[0].weight
+            weight.register_hook(lambda grad: grad * float("nan"))
+        else:
+            trainer.comm_info["input_dict"]["x"][0] = float("nan")
+
+
+def spoiled(folder, start, rank=0, weights=False, **options):
+    cfg = default_setup(toy_run.configure(folder, **options))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    hook = Spoil(start, rank, weights)
+    hook.trainer = trainer
+    trainer.hooks.insert(0, hook)
+    trainer.train()
+
+
+def spoiled_worker(folder, start):
+    """Train on two ranks; write what the run of each ended with."""
+    with pytest.raises(UserError) as caught:
+        spoiled(folder, start, rank=1)
+    (folder / f"rank{comm.get_rank()}").write_text(str(caught.value))
+
+
+def assert_last_is_finite(folder, epoch):
+    last = load_checkpoint(str(folder / "run" / "model" / "model_last.pth"))
+    assert last["epoch"] == epoch
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
 
 
 @pytest.mark.parametrize(
-    ("options", "step"),
-    [({}, 6), ({"enable_amp": True, "epoch": 8, "eval_epoch": 8}, 26)],
+    ("options", "step", "epoch"),
+    [({}, 6, 1), ({"enable_amp": True, "epoch": 8, "eval_epoch": 8}, 25, 6)],
     ids=["float32", "mixed"],
 )
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, options, step):
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, options, step, epoch):
     """Before such weights are saved; with a loss scaler after 20 steps left out."""
-    cfg = default_setup(toy_run.configure(tmp_path, **options))
-    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
-    trainer.hooks.insert(0, Overflow(trainer, start=5))
-    with pytest.raises(UserError, match=f"the loss of step {step} is nan; .*-r true"):
-        trainer.train()
-    last = load_checkpoint(str(tmp_path / "run" / "model" / "model_last.pth"))
-    assert all(value.isfinite().all() for value in last["state_dict"].values())
+    with pytest.raises(UserError, match=rf"loss of step {step} is nan: .*model_last"):
+        spoiled(tmp_path, start=6, **options)
+    assert_last_is_finite(tmp_path, epoch)
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["loss", "gradient"])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, weights):
+    """In the last step of an epoch nothing stops the run before it would save."""
+    with pytest.raises(UserError, match=r"step 4 of epoch 2 weights are not finite"):
+        spoiled(tmp_path, start=8, weights=weights)
+    assert_last_is_finite(tmp_path, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (6, "the loss of (another rank|step 6) is "),
+        (8, "step 4 of epoch 2 weights are not finite"),
+    ],
+)
+def test_ranks_end_together_where_one_has_a_broken_loss(tmp_path, start, message):
+    launch(spoiled_worker, 2, cfg=(tmp_path, start))
+    found = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
+    assert all(re.search(message, text) for text in found)
+    assert_last_is_finite(tmp_path, epoch=1)
 
 
 def losses_of(trainer):

@@ -163,9 +163,8 @@ class InformationWriter(HookBase):
     Args:
         log_interval: steps between two lines of the log; metrics hold every step.
 
-    Raises:
-        UserError: the loss is not finite, in training, before such weights are saved.
-            A loss scaler leaves out such steps, so that with one it takes 20 in a row.
+    A loss that is not finite ends the run with the next step, on all ranks. A loss
+    scaler leaves out such steps, so that with one it takes 20 in a row.
     """
 
     def __init__(self, log_interval: int = 1):
@@ -189,7 +188,7 @@ class InformationWriter(HookBase):
             name: value.item() if isinstance(value, torch.Tensor) else float(value)
             for name, value in trainer.comm_info["model_output_dict"].items()
         }
-        self._stop_if_not_finite(output.get("loss", 0.0))
+        self._watch(output.get("loss", 0.0))
         self._names = list(output)
         rate = trainer.optimizer.param_groups[0]["lr"]
         trainer.storage.put_scalars(**output)
@@ -202,15 +201,11 @@ class InformationWriter(HookBase):
             info = trainer.comm_info["iter_info"] or "Train: "
             trainer.logger.info(info + " ".join([*parts, f"Lr: {rate:.5f}"]))
 
-    def _stop_if_not_finite(self, loss: float) -> None:
+    def _watch(self, loss: float) -> None:
         self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
-        allowed = 0 if self.trainer.scaler is None else _SKIPPED_STEPS
-        if self._not_finite > allowed:
-            raise UserError(
-                f"the loss of step {self._step} is {loss}; the last checkpoint is from "
-                "before: go on from it (-r true) with a lower learning rate, clip_grad "
-                "or amp_dtype=bfloat16, or look for what is wrong with the data"
-            )
+        most = 1 if self.trainer.scaler is None else _SKIPPED_STEPS
+        if self._not_finite == most:
+            self.trainer.diverged = f"the loss of step {self._step} is {loss}"
 
     def after_epoch(self) -> None:
         trainer = self.trainer
@@ -267,6 +262,10 @@ class CheckpointSaver(HookBase):
         save_freq: also keep ``epoch_K.pth`` every so many epochs; None keeps none.
         save_every_steps: also save within an epoch, every so many batches; None does
             not.
+
+    Raises:
+        UserError: weights are not finite, in training, on all ranks; the checkpoint
+            that is there stays.
     """
 
     def __init__(
@@ -286,13 +285,17 @@ class CheckpointSaver(HookBase):
         due = self.save_every_steps and done % self.save_every_steps == 0
         # after the last step of an epoch comes its evaluation, and then after_epoch
         due = due and done < len(trainer.train_loader)
-        if (due or trainer.stopping) and comm.is_main_process():
+        if not (due or trainer.stopping):
+            return
+        self._refuse_broken()
+        if comm.is_main_process():
             path = self._save(trainer.epoch)
             trainer.logger.info(
                 f"Saved {path} in epoch {trainer.epoch + 1} after step {done}"
             )
 
     def after_epoch(self) -> None:
+        self._refuse_broken()
         if not comm.is_main_process():
             return
         trainer = self.trainer
@@ -305,6 +308,22 @@ class CheckpointSaver(HookBase):
             copy_checkpoint(path, os.path.join(folder, "model_best.pth"))
         if self.save_freq and epoch % self.save_freq == 0:
             copy_checkpoint(path, os.path.join(folder, f"epoch_{epoch}.pth"))
+
+    def _refuse_broken(self) -> None:
+        """A gradient that is not finite breaks the weights before any loss shows it."""
+        model = self.trainer.model
+        # infinite buffers may be meant (masks); statistics that are NaN stay so
+        broken = not (
+            all(bool(value.isfinite().all()) for value in model.parameters())
+            and not any(bool(value.isnan().any()) for value in model.buffers())
+        )
+        # Statistics differ between ranks; one that stopped alone would hang the rest.
+        if comm.largest(int(broken)):
+            step = self.trainer.comm_info.get("iter", -1) + 1
+            self.trainer.end_diverged(
+                f"after step {step} of epoch {self.trainer.epoch + 1} weights are not "
+                "finite, and are not saved"
+            )
 
     def _save(self, epoch: int) -> str:
         trainer = self.trainer

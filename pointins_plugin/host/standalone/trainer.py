@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,9 @@ AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _TRIM_EVERY = 10
 
 
+# Beside signals, whose numbers are smaller, in what ranks agree on.
+_DIVERGED = 1000
+
 # What keeps running statistics apart after the start is named anew in torch 2.13.
 _SYNC_BUFFERS = "forward_sync_buffers"
 if _SYNC_BUFFERS not in signature(nn.parallel.DistributedDataParallel).parameters:
@@ -68,6 +72,7 @@ class TrainerBase:
         self.storage = EventStorage()
         self.stop_signals = StopSignals()
         self.stopping: int | None = None  # the signal that ends the run
+        self.diverged: str | None = None  # what a hook found that must end it
         self.writer: MetricsWriter | None = None
 
     def register_hooks(self, hooks: list[dict]) -> None:
@@ -173,8 +178,29 @@ class Trainer(TrainerBase):
             self._stop_if_agreed()
 
     def _agree_to_stop(self) -> None:
-        """Learn of a signal to any rank: one that stopped alone would hang the rest."""
-        self.stopping = comm.largest(self.stop_signals.number or 0) or None
+        """Learn of a signal to any rank, or of a loss of any that is not finite.
+
+        One that stopped alone would hang the rest.
+        """
+        number = self.stop_signals.number or 0
+        agreed = comm.largest(number if self.diverged is None else _DIVERGED)
+        if agreed == _DIVERGED:
+            self.end_diverged(self.diverged or "the loss of another rank is not finite")
+        self.stopping = agreed or None
+
+    def end_diverged(self, what: str) -> None:
+        """End the run; all ranks call it at the same place.
+
+        Raises:
+            UserError: always.
+        """
+        last = Path(self.cfg.save_path) / "model" / "model_last.pth"
+        begin = f", weight={last} begins with the last ones saved" * last.is_file()
+        raise UserError(
+            f"{what}: begin anew with a lower learning rate{begin}; or go on from "
+            "there (-r true) with clip_grad or enable_amp=True amp_dtype=bfloat16; or "
+            "look for what is wrong with the data"
+        )
 
     def _stop_if_agreed(self) -> None:
         if self.stopping is None:
