@@ -15,7 +15,8 @@ from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 # that any config names.
 TRAINED = """
 demo-pretrain mosd-pretrain-paper mosd-pretrain-sonata-offset rooms-pretrain-dos-spunet
-rooms-pretrain-supervised-offset scannet-pretrain s3dis-pretrain-pointcontrast-nce
+rooms-pretrain-contrast-offset rooms-pretrain-contrast rooms-pretrain-supervised-offset
+scannet-pretrain s3dis-pretrain-pointcontrast-nce
 scannetpair-pretrain-pointcontrast-hardest indoor-pretrain nuscenes-pretrain
 semantickitti-pretrain-sonata-offset streets-pretrain mosd-insseg-lin scannet-insseg-ft
 scannet200-insseg-scratch scannet-semseg-lin s3dis-semseg-dec nuscenes-panoptic-lin
