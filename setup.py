@@ -34,7 +34,7 @@ TEST = [
     *EXPORT,
     *LAZ,
     "pytest>=7.4",
-    "pytest-xdist>=3.2",  # the tests on every core: half the time on two
+    "pytest-xdist>=3.2",  # the tests on every core
     "ruff==0.17.5",  # pinned: another version formats differently
 ]
 

@@ -399,7 +399,7 @@ def test_mixed_precision_skips_what_is_not_finite(tmp_path):
     assert load_checkpoint(str(last))["scaler"]["scale"] == 2.0**16 / 2**4
 
 
-class Spoil(HookBase):
+class BrokenSteps(HookBase):
     """Break the input, or the weights alone, of a rank's steps from one on."""
 
     def __init__(self, start, rank=0, weights=False):
@@ -423,7 +423,7 @@ class Spoil(HookBase):
 def spoiled(folder, start, rank=0, weights=False, **options):
     cfg = default_setup(toy_run.configure(folder, **options))
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
-    hook = Spoil(start, rank, weights)
+    hook = BrokenSteps(start, rank, weights)
     hook.trainer = trainer
     trainer.hooks.insert(0, hook)
     trainer.train()
