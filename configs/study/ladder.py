@@ -8,6 +8,8 @@ starts from random weights. Differences are taken to DOS, or to the row `beside`
 """
 
 # `small`: a training run takes at most six minutes of two cores. `quick`: a smoke run.
+# `narrow`, `wide`: as `small`, with networks of half and twice the widths, to see what
+# hangs on the size of the network; runs of `wide` take two to three times as long.
 # `large`: ten times the tokens and steps and Sonata's width, for one modern GPU.
 # Heads that are trained take two scenes a step, so that there are hundreds of steps,
 # and higher rates: at the configs' rates a short probe is not at its end, and then a
@@ -38,31 +40,12 @@ once = {"epoch": 1, "eval_epoch": 1}
 quick_stages = dict(
     pretraining=once, instances=once, semantics=once, tuning={**once, "batch_size": 2}
 )
-wide = dict(
-    enc_depths=(3, 3, 12, 3),
-    enc_channels=(48, 96, 192, 384),
-    enc_num_head=(3, 6, 12, 24),
-    enc_patch_size=(1024, 1024, 1024, 1024),
-    mlp_ratio=4,
-)
-large = {"enable_amp": True, "amp_dtype": "bfloat16", "model.backbone": wide}
+large = {"enable_amp": True, "amp_dtype": "bfloat16", "batch_size": 10}
 large_stages = dict(
-    pretraining={**large, "batch_size": 10, "epoch": 40, "eval_epoch": 10},
-    instances={
-        **large,
-        "model.backbone_out_channels": 720,
-        "batch_size": 10,
-        "epoch": 40,
-        "eval_epoch": 4,
-    },
-    semantics={
-        **large,
-        "model.backbone_out_channels": 720,
-        "batch_size": 10,
-        "epoch": 20,
-        "eval_epoch": 2,
-    },
-    tuning={**large, "batch_size": 10, "epoch": 20, "eval_epoch": 2},
+    pretraining={**large, "epoch": 40, "eval_epoch": 10},
+    instances={**large, "epoch": 40, "eval_epoch": 4},
+    semantics={**large, "epoch": 20, "eval_epoch": 2},
+    tuning={**large, "epoch": 20, "eval_epoch": 2},
 )
 sizes = dict(
     small=dict(
@@ -114,16 +97,82 @@ sizes = dict(
         streets=dict(shared=streets_of["quick"], **quick_stages),
     ),
     large=dict(
-        mosd=dict(
-            shared={"data.train.loop": 20},
-            **large_stages,
-        ),
+        mosd=dict(shared={"data.train.loop": 20}, **large_stages),
         rooms=dict(shared=rooms_of["large"], **large_stages),
         streets=dict(shared=streets_of["large"], **large_stages),
     ),
 )
-del rooms_of, streets_of, once, quick_stages, wide, large, large_stages
+sizes["narrow"] = sizes["wide"] = sizes["small"]
+del rooms_of, streets_of, once, quick_stages, large, large_stages
 del class_head, class_rate
+
+# Networks that differ from the configs': of the rows' own backbone and of the sparse
+# one. `frozen` is for probes that see all stages of the encoder, concatenated.
+networks = dict(
+    narrow=dict(
+        ptv3=dict(
+            shared={
+                "model.backbone": dict(
+                    enc_channels=(16, 32, 64, 64), enc_num_head=(1, 2, 4, 4)
+                )
+            },
+            frozen={"model.backbone_out_channels": 176},
+        ),
+        spunet=dict(
+            shared={
+                "model.backbone": dict(
+                    base_channels=16, channels=(16, 32, 64, 64, 48, 32)
+                )
+            },
+            pretraining={"model.head_in_channels": 32},
+            frozen={"model.backbone_out_channels": 32},
+        ),
+    ),
+    wide=dict(
+        ptv3=dict(
+            shared={
+                "model.backbone": dict(
+                    enc_channels=(64, 128, 256, 256), enc_num_head=(4, 8, 16, 16)
+                )
+            },
+            frozen={"model.backbone_out_channels": 704},
+        ),
+        spunet=dict(
+            shared={
+                "model.backbone": dict(
+                    base_channels=64, channels=(64, 128, 256, 256, 192, 128)
+                )
+            },
+            pretraining={"model.head_in_channels": 128},
+            frozen={"model.backbone_out_channels": 128},
+        ),
+    ),
+    large=dict(
+        ptv3=dict(
+            shared={
+                "model.backbone": dict(
+                    enc_depths=(3, 3, 12, 3),
+                    enc_channels=(48, 96, 192, 384),
+                    enc_num_head=(3, 6, 12, 24),
+                    enc_patch_size=(1024, 1024, 1024, 1024),
+                    mlp_ratio=4,
+                )
+            },
+            frozen={"model.backbone_out_channels": 720},
+        ),
+        spunet=dict(
+            shared={
+                "model.backbone": dict(
+                    base_channels=32,
+                    channels=(32, 64, 128, 256, 256, 128, 96, 96),
+                    layers=(2, 3, 4, 6, 2, 2, 2, 2),
+                )
+            },
+            pretraining={"model.head_in_channels": 96},
+            frozen={"model.backbone_out_channels": 96},
+        ),
+    ),
+)
 
 # for every run of a kind
 pretraining = {"hooks.LabelFreeInstanceEvaluator.every": 0, "num_worker": 0}

@@ -249,7 +249,7 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
     report = Report(ladder, found, size)
     for data in ladder.values["data"]:
         draw_curves(report, data, results)
-    notes = results / "notes.md"
+    notes = results / f"notes{mark(size)}.md"
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     page = results.with_name(f"{results.name}{mark(size)}.md")
     write_text(page, study_page(report, results, text))

@@ -171,11 +171,9 @@ class Ladder:
             **self.values["pretraining" if pretrains else "probing"],
             **of_size["shared"],
             **of_size.get(own, {}),
+            **self._network(unit, stage, size),
             "seed": unit.seed,
         }
-        if stage == LINEAR:  # of the network that heads are trained on
-            trained = of_size[INSTANCES].items()
-            change.update({k: v for k, v in trained if k.startswith("model.")})
         if pretrains:
             change.update(unit.row.change)
             replaced = dict(unit.row.replace)
@@ -196,6 +194,15 @@ class Ladder:
         if not pretrains:
             cfg.hooks = [*cfg.hooks, *self.values["probing_hooks"]]
         return cfg
+
+    def _network(self, unit: Unit, stage: str, size: str) -> dict[str, Any]:
+        """Return what a size changes in the network of a unit's stage."""
+        networks = self.values["networks"].get(size, {})
+        network = networks.get(SPARSE if unit.row.sparse else "ptv3", {})
+        own = stage if stage == PRETRAINING else "frozen"
+        if stage in FINETUNING:
+            own = "tuning"
+        return {**network.get("shared", {}), **network.get(own, {})}
 
     def _base(self, unit: Unit, stage: str) -> Path:
         suffix = f"-{SPARSE}" if unit.row.sparse else ""

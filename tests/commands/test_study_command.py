@@ -201,7 +201,7 @@ def test_without_results_there_is_no_page(tmp_path, capsys):
     [
         (["--rows", "dso"], "did you mean 'dos'"),
         (["--data", "room"], "did you mean 'rooms'"),
-        (["--size", "huge"], "it has small, quick, large"),
+        (["--size", "huge"], "it has small, quick, large, narrow, wide"),
     ],
 )
 def test_unknown_names_are_refused(words, message, tmp_path):

@@ -11,6 +11,7 @@ from pointins_plugin.study import ladder as module
 from pointins_plugin.study.ladder import (
     ABLATIONS,
     BASELINE,
+    FINETUNING,
     INSTANCES,
     LADDER,
     LINEAR,
@@ -58,7 +59,7 @@ def changed(ladder, row, stage=PRETRAINING, data="mosd", than="pointins-spatial"
     return differences(plain_values(one.model), plain_values(other.model), "model")
 
 
-@pytest.mark.parametrize("size", ["small", "quick", "large"])
+@pytest.mark.parametrize("size", ["small", "quick", "narrow", "wide", "large"])
 def test_every_stage_of_every_row_has_a_config(ladder, size):
     for each in ladder.units():
         if each.seed:
@@ -240,7 +241,41 @@ def test_trained_heads_and_fine_tuning_take_one_seed(ladder):
     assert second.stages() == [PRETRAINING, LINEAR]
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+def widths(backbone):
+    """Return the widths of a network's levels, and of what a frozen one hands on."""
+    if "enc_channels" in backbone:
+        return [*backbone.enc_channels], sum(backbone.enc_channels)
+    return [backbone.base_channels, *backbone.channels], backbone.channels[-1]
+
+
+@pytest.mark.parametrize("row", ["dos", "dos-spunet"])
+@pytest.mark.parametrize(("size", "factor"), [("narrow", 0.5), ("wide", 2)])
+def test_sizes_scale_the_network_of_either_backbone(ladder, row, size, factor):
+    each = unit(ladder, row)
+    usual, scaled = (ladder.config(each, PRETRAINING, s) for s in ("small", size))
+    expected = [factor * width for width in widths(usual.model.backbone)[0]]
+    assert widths(scaled.model.backbone)[0] == expected
+    assert scaled.epoch == usual.epoch
+    assert scaled.data == usual.data
+
+
+@pytest.mark.parametrize("row", ["dos", "dos-spunet"])
+@pytest.mark.parametrize("size", ["narrow", "wide", "large"])
+def test_probes_of_a_size_take_its_pretrained_network(ladder, row, size):
+    each = unit(ladder, row)
+    trained = build_model(ladder.config(each, PRETRAINING, size).model).student
+    shapes = {k: v.shape for k, v in trained.backbone.state_dict().items()}
+    for stage in (LINEAR, *FINETUNING) if row == "dos" else (LINEAR,):
+        cfg = ladder.config(each, stage, size)
+        own = build_model(cfg.model).backbone.state_dict()
+        assert shapes.items() <= {k: v.shape for k, v in own.items()}.items()
+        handed_on = widths(cfg.model.backbone)[1]
+        if stage in FINETUNING:  # by the decoder, which has the same width at all sizes
+            handed_on = ladder.config(each, stage, "small").model.backbone_out_channels
+        assert cfg.model.backbone_out_channels == handed_on
+
+
+@pytest.mark.parametrize("size", ["small", "wide", "large"])
 def test_the_linear_probe_sees_what_trained_heads_see(ladder, size):
     for row, data in (("dos", "mosd"), ("dos", "streets"), ("pointins-spunet", "mosd")):
         linear, trained = (
