@@ -1,7 +1,7 @@
 """Pictures of point clouds: a small splat renderer, and panels side by side."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -399,6 +399,60 @@ def save_curves(
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.tight_layout()
+    return _save(figure, path)
+
+
+def save_dots(
+    path: str | Path,
+    rows: Sequence[Sequence[tuple[str, Sequence[tuple[str, Sequence[float]]]]]],
+    reference: str | None = None,
+    marked: Collection[str] = (),
+) -> Path:
+    """Draw values as dots beside their labels, as one PNG never left half-written.
+
+    A dot is a value, a short line their mean; a dashed line goes through the mean of
+    the reference.
+
+    Args:
+        path: file to write; its folder is made.
+        rows: of panels side by side, a title and lines each: label and values. The
+            panels of a row share their labels.
+        reference: label whose mean is drawn through a panel.
+        marked: labels drawn in colour.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: no matplotlib, or a file that cannot be written.
+    """
+    _, canvas, figure_class, _ = _matplotlib()
+    widest = max(len(row) for row in rows)
+    heights = [max(len(lines) for _, lines in row) for row in rows]
+    size = (2.2 + 2.5 * widest, sum(0.22 * n + 0.75 for n in heights))
+    figure = figure_class(figsize=size, dpi=110, layout="constrained")
+    canvas(figure)
+    grid = figure.add_gridspec(len(rows), widest, height_ratios=heights)
+    for down, row in enumerate(rows):
+        for across, (title, lines) in enumerate(row):
+            axes = figure.add_subplot(grid[down, across])
+            for place, (label, values) in enumerate(lines):
+                colour = "tab:red" if label in marked else "0.35"
+                known = [value for value in values if np.isfinite(value)]
+                if not known:
+                    continue
+                mean = float(np.mean(known))
+                axes.plot(known, [place] * len(known), "o", color=colour, ms=4, mew=0)
+                axes.plot([mean, mean], [place - 0.35, place + 0.35], color=colour)
+                if label == reference:
+                    axes.axvline(mean, color="0.6", linestyle="--", linewidth=0.8)
+            axes.set_ylim(len(lines) - 0.4, -0.6)
+            axes.set_yticks(range(len(lines)))
+            axes.set_yticklabels([n for n, _ in lines] if across == 0 else [])
+            axes.tick_params(labelsize=8, length=2)
+            axes.set_title(title, fontsize=9)
+            axes.grid(alpha=0.25)
+            axes.set_axisbelow(True)
     return _save(figure, path)
 
 

@@ -13,6 +13,7 @@ from pointins_plugin.pictures import (
     direction_colors,
     instance_colors,
     look_at,
+    save_dots,
     save_panels,
     splat,
 )
@@ -221,3 +222,17 @@ def test_a_table_top_is_drawn(tmp_path, mosd_dir):
     scene = {name: np.load(folder / f"{name}.npy") for name in names}
     path = save_panels(tmp_path / "t.png", scene, gt=scene["instance"], size=(200, 160))
     assert path.stat().st_size > 5000
+
+
+def test_dots_are_marked_where_asked_and_values_that_are_missing_left_out(tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib import image
+
+    panel = ("a score", [("one", [1.0, 2.0]), ("other", [float("nan")]), ("none", [])])
+    pictures = [
+        image.imread(save_dots(tmp_path / "dots.png", [[panel]], "one", marked))
+        for marked in ((), ("one",), ("other",))
+    ]
+    red = [(p[..., 0] - p[..., 1] > 0.4).sum() for p in pictures]
+    assert red[0] == red[2] == 0
+    assert red[1] > 20

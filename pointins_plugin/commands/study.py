@@ -22,6 +22,7 @@ from pointins_plugin.study.ladder import (
 from pointins_plugin.study.report import (
     Report,
     draw_curves,
+    draw_overview,
     load_results,
     put_between,
     readme_table,
@@ -247,6 +248,7 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
     if not found:
         return f"there are no results in {results / 'runs'} yet"
     report = Report(ladder, found, size)
+    draw_overview(report, results)
     for data in ladder.values["data"]:
         draw_curves(report, data, results)
     notes = results / f"notes{mark(size)}.md"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pointins_plugin.evaluation.label_free import TITLES
-from pointins_plugin.pictures import save_curves
+from pointins_plugin.pictures import save_curves, save_dots
 from pointins_plugin.study.claims import CLAIMED, claims
 from pointins_plugin.study.ladder import (
     BASELINE,
@@ -37,10 +37,11 @@ from pointins_plugin.study.tables import (
     spread,
     table,
 )
-from pointins_plugin.study.unit import figure_path, read_result, worst_path
+from pointins_plugin.study.unit import figure_path, mark, read_result, worst_path
 
 BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
 CURVES = "curves"
+OVERVIEW = "ladder"
 _WITHOUT_LABELS = [
     Column("label-free R²", scores_of(PRETRAINING, "offset_r2"), 2),
     Column("label-free AP50", scores_of(PRETRAINING, "methods", "components", "ap50")),
@@ -338,6 +339,13 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     ]
     if notes:
         blocks.append(notes.strip().replace("](../", "]("))
+    overview = overview_path(folder, report.size)
+    if overview.is_file():
+        blocks.append(
+            "The main ladder by linear probes; a dot is a seed, the line their mean, "
+            "dashed that of DOS.\n\n"
+            f"![the main ladder]({folder.name}/figures/{overview.name})"
+        )
     held = [text for name in CLAIMED if (text := report.expectations(name))]
     if held:
         blocks += ["## What was expected, and what came out", _DIFFERENCES, *held]
@@ -405,6 +413,48 @@ def _figures(report: Report, data: str, folder: Path) -> list[str]:
             )
             break
     return blocks
+
+
+def overview_path(folder: Path, size: str) -> Path:
+    """Return where the picture of the main ladder is."""
+    return folder / "figures" / f"{OVERVIEW}{mark(size)}.png"
+
+
+def overview_panels(
+    report: Report,
+) -> list[list[tuple[str, list[tuple[str, list[float]]]]]]:
+    """Return the main ladder's values for ``save_dots``: a row of panels a data set."""
+    rows = []
+    for data in report.ladder.values["data"]:
+        names = report.rows(data, LADDER)
+        panels = []
+        for column in linear_columns(main_metrics(report.panoptic(data))[0]):
+            lines = [
+                (_plain(report, name), [column.value(r) for r in report.of(data, name)])
+                for name in names
+            ]
+            panels.append((f"{data}: {column.title}", lines))
+        if names:
+            rows.append(panels)
+    return rows
+
+
+def draw_overview(report: Report, folder: Path) -> bool:
+    """Draw the main ladder; return whether there was anything."""
+    rows = overview_panels(report)
+    if rows:
+        save_dots(
+            overview_path(folder, report.size),
+            rows,
+            reference=_plain(report, BASELINE),
+            marked={_plain(report, name) for name in CLAIMED},
+        )
+    return bool(rows)
+
+
+def _plain(report: Report, name: str) -> str:
+    """Return a row's title without Markdown."""
+    return report.ladder.rows[name].title.replace("*", "")
 
 
 def draw_curves(report: Report, data: str, folder: Path) -> bool:

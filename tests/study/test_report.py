@@ -11,7 +11,9 @@ from pointins_plugin.study.report import (
     END,
     Report,
     draw_curves,
+    draw_overview,
     load_results,
+    overview_panels,
     put_between,
     readme_table,
     study_page,
@@ -300,6 +302,32 @@ def test_figures_that_are_there_are_shown(report, tmp_path):
     text = study_page(report, folder)
     assert "![curves](study/figures/mosd-curves.png)" in text
     assert "![DOS](study/figures/mosd-dos.png)" in text
+
+
+def test_the_overview_has_a_dot_for_each_seed_of_the_ladder(report):
+    (panels,) = overview_panels(report)
+    assert [title for title, _ in panels] == [
+        "mosd: linear AP",
+        "mosd: mIoU",
+        "mosd: AP, things given",
+        "mosd: R² of offsets",
+    ]
+    assert panels[0][1] == [
+        ("no pre-training", [5.0]),
+        ("DOS", [18.0, 22.0]),
+        ("PointINS, spatial preset", [30.0, 34.0]),
+    ]
+
+
+def test_the_overview_is_drawn_with_what_is_there(report, ladder, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "study"
+    assert not draw_overview(Report(ladder, []), folder)
+    assert "main ladder by" not in study_page(report, folder)
+    broken = result("dos", 2, 20.0, 0.3)
+    del broken["stages"]["linear"]
+    assert draw_overview(Report(ladder, [*report.results, broken]), folder)
+    assert "![the main ladder](study/figures/ladder.png)" in study_page(report, folder)
 
 
 def test_the_worst_scene_is_shown_with_its_score(ladder, tmp_path):
