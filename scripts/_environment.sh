@@ -2,11 +2,13 @@
 #
 #   . "$(dirname "$0")/_environment.sh"
 #   ensure_environment demo,test      # then use "$PYTHON"
+#   ensure_environment demo core      # an environment of yours may lack the extras
 #
 # In this order:
 #   $POINTINS_PYTHON                  an interpreter of yours, never changed
 #   the active virtual or conda environment, if it has the packages, never changed
-#   .venv in the repository, made and filled on the first run
+#   .venv in the repository, made and filled on the first run; not with POINTCEPT_ROOT,
+#                                     as Pointcept's requirements would not be there
 # $POINTINS_TORCH is the torch to put into .venv (default torch==2.13.0).
 
 ROOT=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -87,11 +89,12 @@ _fill_venv() {
     echo "$sum" >"$stamp"
 }
 
-# Set PYTHON to an interpreter that has pointins and its extras $1 (comma-separated).
+# Set PYTHON to an interpreter that has pointins and its extras $1 (comma-separated),
+# or, if it is yours, at least the extras $2 (default: $1; `core` is none).
 ensure_environment() {
     if [ -n "${POINTINS_PYTHON:-}" ]; then
         PYTHON=$POINTINS_PYTHON
-        lacking=$(_missing "$PYTHON" "$1") || {
+        lacking=$(_missing "$PYTHON" "${2:-$1}") || {
             _say "POINTINS_PYTHON=$PYTHON cannot be used"
             exit 2
         }
@@ -99,10 +102,15 @@ ensure_environment() {
             _say "$PYTHON lacks $lacking: $PYTHON -m pip install -e '$ROOT[$1]'"
             exit 2
         fi
-    elif [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] &&
-        lacking=$(_missing python "$1" 2>/dev/null) && [ -z "$lacking" ]; then
+    elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+        _fill_venv "$1" || exit 2
+    elif lacking=$(_missing python "${2:-$1}" 2>&1) && [ -z "$lacking" ]; then
         PYTHON=python
+    elif [ -n "${POINTCEPT_ROOT:-}" ] && [ "${POINTINS_HOST:-}" != standalone ]; then
+        _say "the active environment lacks $lacking: pip install -e '$ROOT[pointcept]'"
+        exit 2
     else
+        _say "the active environment lacks $lacking: taking .venv"
         _fill_venv "$1" || exit 2
     fi
     # The checkout comes first, whatever version of it is installed.

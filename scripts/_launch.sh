@@ -1,4 +1,21 @@
-# Sourced by the scripts beside it: how many processes a run has and where they meet.
+# Sourced by the scripts beside it: what starts a run, how many processes it has, where
+# they meet and where its data lie.
+
+# `python -c "$COMMAND" train ...`: the command `pointins` of the first plugin in
+# PYTHONPATH. `python -m` would prefer the one in the current folder.
+COMMAND='import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+from pointins_plugin.cli import main
+sys.exit(main())'
+
+# Set POINTINS_DATA to the data of the checkout $POINTCEPT, if there is no other folder.
+find_data() {
+    if [ -z "${POINTINS_DATA:-}" ] && [ ! -e data ] && [ -d "$POINTCEPT/data" ]; then
+        POINTINS_DATA=$POINTCEPT/data
+        export POINTINS_DATA
+        echo "pointins: data are read from $POINTINS_DATA" >&2
+    fi
+}
 
 # Set GPUS, if empty, to the GPUs of this machine, or 1.
 count_gpus() {

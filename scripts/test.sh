@@ -42,11 +42,13 @@ if [ -n "$INTERPRETER" ]; then
     ROOT=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
 else
     . "$(dirname "$0")/_environment.sh"
-    ensure_environment demo
+    ensure_environment demo core
 fi
 . "$(dirname "$0")/_launch.sh"
+POINTCEPT=$(sh "$ROOT/scripts/_pointcept.sh")
 
 cd "$ROOT"
+find_data
 case $CONFIG in
 '') DATASET=${DATASET:-pointins} ;;
 */*) [ -n "$DATASET" ] || DATASET=$(basename "$(dirname "$CONFIG")") ;;
@@ -73,7 +75,7 @@ if [ "$OPTIONS" = false ]; then
     set --
 fi
 # shellcheck disable=SC2086
-exec $PYTHON -m pointins_plugin.cli test --config-file "$CONFIG" \
+exec $PYTHON -c "$COMMAND" test --config-file "$CONFIG" \
     --num-gpus "$GPUS" --num-machines "$MACHINES" \
     --machine-rank "$NODE" --dist-url "$URL" \
     --options save_path="$RUN" weight="$WEIGHT" "$@"

@@ -47,12 +47,13 @@ if [ -n "$INTERPRETER" ]; then
     ROOT=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
 else
     . "$(dirname "$0")/_environment.sh"
-    ensure_environment demo
+    ensure_environment demo core
 fi
 . "$(dirname "$0")/_launch.sh"
 POINTCEPT=$(sh "$ROOT/scripts/_pointcept.sh")
 
 cd "$ROOT"
+find_data
 case $CONFIG in
 */*) [ -n "$DATASET" ] || DATASET=$(basename "$(dirname "$CONFIG")") ;;
 *) DATASET=${DATASET:-pointins} CONFIG=$DATASET/$CONFIG ;;
@@ -97,7 +98,7 @@ if [ "$OPTIONS" = false ]; then
     set --
 fi
 # shellcheck disable=SC2086
-exec $PYTHON -m pointins_plugin.cli train --config-file "$CONFIG" \
+exec $PYTHON -c "$COMMAND" train --config-file "$CONFIG" \
     --num-gpus "$GPUS" --num-machines "$MACHINES" \
     --machine-rank "$NODE" --dist-url "$URL" \
     --options save_path="$RUN" resume="$RESUME" weight="$WEIGHT" "$@"

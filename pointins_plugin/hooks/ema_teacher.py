@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import HOOKS, HookBase
+from pointins_plugin.host import HOOKS, HookBase, write_scalars
 
 
 def cosine_momentum(base: float, final: float, step: int, total_steps: int) -> float:
@@ -105,8 +105,7 @@ class EMATeacherHook(HookBase):
         momentum = self.momentum(steps - 1)
         for student, teacher in self._pairs:
             update_teacher(student, teacher, momentum)
-        if self.trainer.writer is not None:
-            self.trainer.writer.add_scalar("params/momentum", momentum, steps)
+        write_scalars(self.trainer, {"params/momentum": momentum}, "Iter", steps)
 
     def momentum(self, step: int) -> float:
         """Return the momentum of optimizer step ``step``, counted from 0."""

@@ -18,7 +18,7 @@ from pointins_plugin.evaluation.label_free import (
     scene_prediction,
     true_offsets,
 )
-from pointins_plugin.host import HOOKS, HookBase, comm
+from pointins_plugin.host import HOOKS, HookBase, comm, write_scalars
 
 
 @HOOKS.register_module()
@@ -239,10 +239,7 @@ class LabelFreeInstanceEvaluator(HookBase):
         with open(f"{path}.tmp", "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)
         os.replace(f"{path}.tmp", path)
-        if trainer.writer is None:
-            return
-        for name in ("offset_r2", "offset_cosine"):
-            trainer.writer.add_scalar(f"val/{name}", result[name], result["epoch"])
+        scalars = {f"val/{k}": result[k] for k in ("offset_r2", "offset_cosine")}
         for method, row in result["methods"].items():
-            for key, value in row.items():
-                trainer.writer.add_scalar(f"val/{method}_{key}", value, result["epoch"])
+            scalars |= {f"val/{method}_{key}": value for key, value in row.items()}
+        write_scalars(trainer, scalars, "Epoch", result["epoch"])

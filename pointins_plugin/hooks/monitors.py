@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointins_plugin.host import HOOKS, HookBase
+from pointins_plugin.host import HOOKS, HookBase, write_scalars
 
 from .progress import start_step
 
@@ -105,9 +105,8 @@ class CollapseMonitor(HookBase):
         if not state:
             return
         self.latest = self.measure(state, getattr(model, "offset_branch", None))
-        if self.trainer.writer is not None:
-            for name, value in self.latest.items():
-                self.trainer.writer.add_scalar(f"monitor/{name}", value, self._step)
+        scalars = {f"monitor/{name}": value for name, value in self.latest.items()}
+        write_scalars(self.trainer, scalars, "Iter", self._step)
         self.trainer.logger.info(
             f"Monitor [{self._step}] "
             + " ".join(f"{name}: {value:.3f}" for name, value in self.latest.items())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import HookBase, comm
+from pointins_plugin.host import HookBase, comm, write_scalars
 
 
 class ValidationHook(HookBase):
@@ -101,10 +101,8 @@ class ValidationHook(HookBase):
 
     def write_scalars(self, scalars: dict[str, float], epoch: int) -> None:
         """Write scalars to the run's metrics."""
-        writer = self.trainer.writer
-        for name, value in scalars.items():
-            if writer is not None and not math.isnan(value):
-                writer.add_scalar(f"val/{name}", value, epoch)
+        known = {f"val/{k}": v for k, v in scalars.items() if not math.isnan(v)}
+        write_scalars(self.trainer, known, "Epoch", epoch)
 
     def _path(self) -> str:
         return os.path.join(self.trainer.cfg.save_path, self.filename)

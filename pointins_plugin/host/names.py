@@ -10,6 +10,7 @@ from .standalone.defaults import (
     default_config_parser,
     default_setup,
 )
+from .standalone.events import write_scalars
 from .standalone.hooks import HookBase
 from .standalone.launch import launch
 from .standalone.logger import get_root_logger
@@ -77,4 +78,5 @@ __all__ = [
     "offset2batch",
     "offset2bincount",
     "point_collate_fn",
+    "write_scalars",
 ]

@@ -4,14 +4,9 @@ from pointcept.datasets import build_dataset, collate_fn, point_collate_fn
 from pointcept.datasets.builder import DATASETS
 from pointcept.datasets.defaults import ConcatDataset, DefaultDataset
 from pointcept.datasets.transform import TRANSFORMS, Compose, index_operator
-from pointcept.engines.defaults import (
-    default_argument_parser,
-    default_config_parser,
-    default_setup,
-)
+from pointcept.engines.defaults import default_argument_parser, default_setup
 from pointcept.engines.hooks import HookBase
 from pointcept.engines.hooks.builder import HOOKS
-from pointcept.engines.launch import launch
 from pointcept.engines.test import TESTERS
 from pointcept.engines.train import TRAINERS, Trainer
 from pointcept.models.builder import MODELS, MODULES, build_model
@@ -30,8 +25,10 @@ from pointcept.utils.logger import get_root_logger
 from pointcept.utils.registry import Registry
 from pointcept.utils.scheduler import CosineScheduler
 
-import pointins_plugin.host.pointcept_extras  # noqa: F401  registers itself
 import pointins_plugin.host.pointcept_fixes as fixes
+from pointins_plugin.host.pointcept_extras import write_scalars
+from pointins_plugin.host.pointcept_fixes import default_config_parser
+from pointins_plugin.host.pointcept_fixes import launch_in_one_line as launch
 
 fixes.install()
 
@@ -75,4 +72,5 @@ __all__ = [
     "offset2batch",
     "offset2bincount",
     "point_collate_fn",
+    "write_scalars",
 ]

@@ -1,7 +1,9 @@
 """What the standalone host has and Pointcept lacks, registered with Pointcept."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import wandb
 from pointcept.datasets import build_dataset, collate_fn
 from pointcept.datasets.transform import TRANSFORMS
 from pointcept.engines.test import TESTERS
@@ -9,11 +11,25 @@ from pointcept.models import build_model
 from pointcept.utils import comm
 from torch.utils.data import DataLoader
 
-from .standalone import panoptic_tester
+from .standalone import events, panoptic_tester
 from .standalone.testers import load_all
 from .standalone.transforms.colour import RandomColorDrop
 
 TRANSFORMS.register_module(module=RandomColorDrop)
+
+
+def write_scalars(
+    trainer: Any, scalars: Mapping[str, float], axis: str, place: int
+) -> None:
+    """Write scalars to TensorBoard and, where it is on, W&B, as Pointcept's hooks do.
+
+    Its writer is TensorBoard's alone; arguments are the standalone host's.
+    """
+    events.write_scalars(trainer, scalars, axis, place)
+    if trainer.writer is not None and trainer.cfg.enable_wandb and scalars:
+        for group in {name.partition("/")[0] for name in scalars}:
+            wandb.define_metric(f"{group}/*", step_metric=axis)
+        wandb.log({axis: place, **scalars}, step=wandb.run.step)
 
 
 @TESTERS.register_module()

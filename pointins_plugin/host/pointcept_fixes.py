@@ -1,22 +1,32 @@
 """Where Pointcept d74c646 stops a run of this package's configs, on any machine.
 
 Its files stay as they are: functions and methods are wrapped in this process. Each
-fix acts only where Pointcept would raise an error.
+fix acts only where Pointcept would raise an error, or, with gradient accumulation,
+bring weight decay to its end too early. ``default_config_parser`` and
+``launch`` are for the plugin's own commands.
 """
 
 import functools
+import os
+from typing import Any
 
 import numpy as np
 import torch
 from pointcept.datasets import ScanNetDataset, ScanNetPairDataset
-from pointcept.engines import launch
-from pointcept.engines.hooks.misc import CheckpointSaver
+from pointcept.engines import defaults, launch
+from pointcept.engines.hooks.misc import CheckpointSaver, WeightDecaySchedular
 from pointcept.engines.train import MultiDatasetTrainer, PartialSampledTrainer, Trainer
 from pointcept.models.builder import MODELS
 from pointcept.utils.events import ExceptionWriter
 from pointcept.utils.scheduler import OneCycleLR
 
 from pointins_plugin.errors import UserError
+
+from .pointcept_cpu.legacy import in1d
+from .standalone.config import RUNTIME_KEYS, find_option
+
+# What scripts set or Pointcept reads whether or not a config names it.
+_RUNTIME_KEYS = (*RUNTIME_KEYS, "batch_size_val", "batch_size_test", "enable_wandb")
 
 _worker = launch._distributed_worker
 
@@ -28,14 +38,55 @@ def install() -> None:
     for kind in (Trainer, PartialSampledTrainer, MultiDatasetTrainer):
         kind.build_train_loader = _with_a_worker(kind.build_train_loader)
     CheckpointSaver.after_epoch = _without_metric(CheckpointSaver.after_epoch)
+    WeightDecaySchedular.before_step = _by_optimizer_steps(
+        WeightDecaySchedular.before_step
+    )
     if hasattr(torch.serialization, "safe_globals"):
         ScanNetPairDataset.get_data = _reading_arrays(ScanNetPairDataset.get_data)
         ScanNetDataset.__init__ = _reading_arrays(ScanNetDataset.__init__)
+    if not hasattr(np, "in1d"):  # gone in NumPy 2.4; InstanceParser asks for it
+        np.in1d = in1d  # noqa: NPY201
     OneCycleLR.__init__ = _after_the_start(OneCycleLR.__init__)
     ExceptionWriter.__exit__ = _in_one_line(ExceptionWriter.__exit__)
     for name in ("PG-v1m1", "PG-v1m2"):
         kind = MODELS.get(name)
         kind.forward = _without_things(kind.forward)
+
+
+def default_config_parser(file: str, options: dict[str, Any] | None) -> Any:
+    """Read a config and apply overrides, with the errors of the standalone host.
+
+    A key of a list may be an entry's type. What an option adds inside the config is
+    Pointcept's to accept or refuse: it knows its classes.
+
+    Raises:
+        UserError: an option that is no key of the config.
+    """
+    cfg = defaults.Config.fromfile(file)
+    placed = {}
+    for dotted, value in (options or {}).items():
+        keys = find_option(
+            cfg._cfg_dict,
+            dotted,
+            lambda _, part, where: bool(where) or part in _RUNTIME_KEYS,
+        )
+        placed[".".join(map(str, keys))] = value
+    return defaults.default_config_parser(file, placed)
+
+
+def launch_in_one_line(*arguments: Any, **options: Any) -> None:
+    """Launch as Pointcept does; a user's error in a process it started is one here.
+
+    Raises:
+        UserError: a process raised one.
+    """
+    try:
+        launch.launch(*arguments, **options)
+    except torch.multiprocessing.ProcessRaisedException as error:
+        _, found, message = str(error).rpartition("UserError: ")
+        if not found:
+            raise
+        raise UserError(message.strip()) from None
 
 
 def distributed_worker(*arguments) -> None:
@@ -49,12 +100,30 @@ def distributed_worker(*arguments) -> None:
 
 
 def _with_a_worker(build):
-    """Load data in at least one process: the loader's workers are persistent."""
+    """Load data in at least one process: the loader's workers are persistent.
+
+    Raises:
+        UserError: there is nothing to load.
+    """
 
     @functools.wraps(build)
     def build_train_loader(self):
         self.cfg.num_worker_per_gpu = max(1, self.cfg.num_worker_per_gpu)
-        return build(self)
+        try:
+            loader = build(self)
+            empty = len(loader) == 0
+        except ValueError as error:
+            if "num_samples=0" not in str(error):  # of torch's RandomSampler
+                raise
+            empty = True
+        if empty:
+            train = self.cfg.data.train
+            place = os.path.abspath(train.get("data_root", "its folders"))
+            raise UserError(
+                f"data.train: {train.type} has not one batch of scenes in {place}; set "
+                "data.train.data_root, or POINTINS_DATA to the folder of data sets"
+            ) from None
+        return loader
 
     return build_train_loader
 
@@ -71,6 +140,22 @@ def _without_metric(save):
         save(self)
 
     return after_epoch
+
+
+def _by_optimizer_steps(before_step):
+    """Let the weight decay reach its end with the run, not with its micro-batches.
+
+    Its length is in optimizer steps, but it moves with every batch of gradient
+    accumulation. Without accumulation nothing changes.
+    """
+
+    @functools.wraps(before_step)
+    def before(self):
+        if self.trainer.cfg.gradient_accumulation_steps > 1:
+            self.scheduler.iter = self.trainer.scheduler.last_epoch
+        before_step(self)
+
+    return before
 
 
 def _after_the_start(init):

@@ -73,11 +73,27 @@ def test_train_script_snapshots_and_resumes(tmp_path, checkout):
     assert epochs(last) == 2
     (folder / "model" / "epoch_1.pth").replace(last)
     # the snapshot is what goes on, whatever became of the code
-    shutil.rmtree(tmp_path / "pointins_plugin")
+    for file in ("__init__.py", "cli.py"):
+        (tmp_path / "pointins_plugin" / file).write_text("raise SystemExit(7)")
     done = run([*script, "-c", "pointins/demo-pretrain", "-r", "true"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Resuming train at eval epoch: 1" in (folder / "train.log").read_text()
     assert epochs(last) == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_of_the_user_is_one_line(processes, tmp_path, checkout):
+    """Also of a process that Pointcept started, whose traceback it would print."""
+    words = [sys.executable, "-m", "pointins_plugin.cli", "train", "--num-gpus"]
+    words += [processes, "--config-file", "pointins/rooms-insseg-lin", "--options"]
+    words += ["batch_size=2", f"save_path={tmp_path / 'run'}"]  # and no weight
+    given = {"PYTHONPATH": str(ROOT), "POINTCEPT_ROOT": str(checkout)}
+    done = run(words, tmp_path, **given)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("pointins: error: ")
+    assert "-w" in last
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("processes", [1, 2])

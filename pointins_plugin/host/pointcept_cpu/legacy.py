@@ -20,7 +20,7 @@ def install() -> None:
     """Put back ``np.in1d``; count integers by ``torch.histc``; declare operators."""
     global _library
     if not hasattr(np, "in1d"):  # gone in NumPy 2.4
-        replace(np, "in1d", _in1d)
+        replace(np, "in1d", in1d)
     replace(torch, "histc", _histc_of_integers(torch.histc))
     # torchvision's default wheel does not load its operators beside a CPU-only torch
     # and then fails at import, where it names them.
@@ -32,7 +32,8 @@ def install() -> None:
             _library.define(schema)
 
 
-def _in1d(ar1, ar2, assume_unique=False, invert=False):
+def in1d(ar1, ar2, assume_unique=False, invert=False):
+    """Do what ``np.in1d`` did, which NumPy 2.4 no longer has."""
     return np.isin(np.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert)
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,24 +144,52 @@ class Config:
             _set_dotted(self._cfg_dict, key, value)
 
 
-def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
+def find_option(
+    root: dict, dotted: str, may_add: Callable[[dict, str, str], bool]
+) -> list[str | int]:
+    """Return the keys and positions of an option, an entry's type being its position.
+
+    Args:
+        root: the configuration.
+        dotted: key of the option.
+        may_add: whether a dictionary may be given a key: dictionary, key, and the
+            dotted key of the dictionary.
+
+    Raises:
+        UserError: there is no such key, and none may be added.
+    """
     *parents, last = dotted.split(".")
     node: Any = root
+    keys = []
     for depth, part in enumerate(parents):
-        where = ".".join(parents[:depth])
-        node = node[_index(node, part, dotted, where)]
-    key = _index(node, last, dotted, ".".join(parents), adding=True)
+        keys.append(_index(node, part, dotted, ".".join(parents[:depth])))
+        node = node[keys[-1]]
     if isinstance(node, tuple):
         raise UserError(
             f"option {dotted}: {'.'.join(parents)} is a tuple; set it whole"
         )
+    return [*keys, _index(node, last, dotted, ".".join(parents), may_add)]
+
+
+def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
+    *parents, key = find_option(root, dotted, _may_add)
+    node: Any = root
+    for part in parents:
+        node = node[part]
+    last = dotted.rpartition(".")[2]
     old = node[key] if not isinstance(node, dict) or key in node else None
     if isinstance(value, dict) and isinstance(old, dict):
         value = _merge({last: value}, {last: old})[last]
     node[key] = ConfigDict(value) if isinstance(value, dict) else value
 
 
-def _index(node: Any, part: str, dotted: str, where: str, adding: bool = False) -> Any:
+def _index(
+    node: Any,
+    part: str,
+    dotted: str,
+    where: str,
+    may_add: Callable[[dict, str, str], bool] | None = None,
+) -> str | int:
     """Return the key or position of one part of a dotted option, checked."""
     place = where or "the config"
     if isinstance(node, (list, tuple)):
@@ -179,7 +207,7 @@ def _index(node: Any, part: str, dotted: str, where: str, adding: bool = False) 
         )
     if not isinstance(node, dict):
         raise UserError(f"option {dotted}: {place} is {node!r}, which has no keys")
-    if part in node or (adding and _may_add(node, part, where)):
+    if part in node or (may_add is not None and may_add(node, part, where)):
         return part
     known = {*node, *_accepted(node)[0]}
     raise UserError(

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,6 +143,22 @@ class MetricsWriter:
             self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def write_scalars(
+    trainer: Any, scalars: Mapping[str, float], axis: str, place: int
+) -> None:
+    """Write scalars to wherever a run's go, on the main process.
+
+    Args:
+        trainer: of the run.
+        scalars: by name, e.g. ``val/mIoU``.
+        axis: what places count, ``"Epoch"`` or ``"Iter"``.
+        place: on that axis.
+    """
+    if trainer.writer is not None:
+        for name, value in scalars.items():
+            trainer.writer.add_scalar(name, value, place)
 
 
 def start_wandb(cfg: Any) -> Any:
