@@ -50,7 +50,8 @@ class PanopticQuality:
         self.min_points = min_points
         self.things = None
         if things is not None:
-            self.things = np.array(sorted(set(_classes(things, num_classes, "things"))))
+            known = sorted(set(_classes(things, num_classes, "things")))
+            self.things = np.array(known, int)
         self.reset()
 
     def reset(self) -> None:

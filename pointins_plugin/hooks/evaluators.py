@@ -1,7 +1,6 @@
 """Evaluation during and after training."""
 
-import json
-import os
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +17,12 @@ from pointins_plugin.evaluation.label_free import (
     scene_prediction,
     true_offsets,
 )
-from pointins_plugin.host import HOOKS, HookBase, comm, write_scalars
+from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.host import HOOKS, comm
 
 
 @HOOKS.register_module()
-class LabelFreeInstanceEvaluator(HookBase):
+class LabelFreeInstanceEvaluator(ValidationHook):
     """Score the instances that offsets give without labels or a head.
 
     For each validation scene the teacher's offsets shift the points, shifted centres
@@ -72,6 +72,7 @@ class LabelFreeInstanceEvaluator(HookBase):
         filename: str = "label_free.json",
         ground: dict | None = None,
     ):
+        super().__init__(every, filename)
         odd = set(baselines) - set(BASELINES)
         if odd:
             raise UserError(
@@ -89,26 +90,11 @@ class LabelFreeInstanceEvaluator(HookBase):
         )
         self.min_region = min_region
         self.baselines = tuple(baselines)
-        self.every = every
         self.branch = branch
         self.max_scenes = max_scenes
-        self.filename = filename
         self._planes: dict[str, np.ndarray] = {}
         self._baselines: dict[str, dict[str, dict]] = {}
-        self._evaluated = -1
-
-    def before_train(self) -> None:
-        if self.trainer.cfg.evaluate and self.trainer.val_loader is None:
-            raise UserError(
-                "LabelFreeInstanceEvaluator: there is no validation data; set data.val "
-                "in the config, or evaluate=False"
-            )
-
-    def after_epoch(self) -> None:
-        last = self.trainer.epoch + 1 == self.trainer.max_epoch
-        due = self.every and (self.trainer.epoch + 1) % self.every == 0
-        if self.trainer.cfg.evaluate and (due or last):
-            self.evaluate()
+        self._evaluated = -1  # the epoch it was done after
 
     def after_train(self) -> None:
         # A run resumed after its last epoch has no epoch left to evaluate.
@@ -117,32 +103,25 @@ class LabelFreeInstanceEvaluator(HookBase):
             trainer.epoch = trainer.max_epoch - 1
             self.evaluate()
 
-    def evaluate(self) -> dict[str, Any]:
-        """Evaluate now; return (on the main process, or {}) what is written."""
-        trainer = self.trainer
-        model = trainer.model
+    def measure(self, model: Any) -> dict[str, Any]:
         model = model.module if hasattr(model, "module") else model
-        was_training = model.training
-        model.eval()
-        scenes = {}
-        for batch in trainer.val_loader:
+        self._evaluated = self.trainer.epoch + 1
+        own = None
+        if self.max_scenes is not None:
+            own = math.ceil(self.max_scenes / comm.get_world_size())
+        scenes: dict[str, dict] = {}
+        for batch in self.trainer.val_loader:
             for scene in self._predict(model, batch):
                 scenes[scene["name"]] = self._describe(scene)
-            if self.max_scenes and len(scenes) >= self.max_scenes:
+            if own is not None and len(scenes) >= own:
                 break
-        model.train(was_training)
         gathered: dict[str, dict] = {}
         for part in comm.all_gather(scenes):
             gathered.update(part)
-        self._evaluated = trainer.epoch + 1
-        result = self._score([gathered[name] for name in sorted(gathered)])
-        trainer.comm_info["current_metric_value"] = result["methods"]["components"][
-            "ap50"
-        ]
-        trainer.comm_info["current_metric_name"] = "label-free AP50"
-        if comm.is_main_process():
-            self._report(result)
-        return result
+        return self._score([gathered[k] for k in sorted(gathered)[: self.max_scenes]])
+
+    def metric(self, result: dict[str, Any]) -> tuple[str, float]:
+        return "label-free AP50", result["methods"]["components"]["ap50"]
 
     @torch.no_grad()
     def _predict(self, model: Any, batch: dict) -> list[dict]:
@@ -214,9 +193,7 @@ class LabelFreeInstanceEvaluator(HookBase):
             for name in (*METHODS, *self.baselines)
         }
         return {
-            "epoch": self._evaluated,
             "scenes": len(scenes),
-            "seed": self.trainer.cfg.seed,
             "options": {
                 **self.options,
                 "min_region": self.min_region,
@@ -227,19 +204,14 @@ class LabelFreeInstanceEvaluator(HookBase):
             "methods": methods,
         }
 
-    def _report(self, result: dict[str, Any]) -> None:
-        trainer = self.trainer
-        trainer.logger.info(
+    def log(self, result: dict[str, Any]) -> None:
+        self.trainer.logger.info(
             f"Label-free instances after epoch {result['epoch']}, {result['scenes']} "
             f"scenes: offset R^2 {result['offset_r2']:.3f}, cosine "
             f"{result['offset_cosine']:.3f}\n"
             + format_table(result["methods"], result["options"]["background"])
         )
-        path = os.path.join(trainer.cfg.save_path, self.filename)
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-        os.replace(f"{path}.tmp", path)
-        scalars = {f"val/{k}": result[k] for k in ("offset_r2", "offset_cosine")}
+        scalars = {key: result[key] for key in ("offset_r2", "offset_cosine")}
         for method, row in result["methods"].items():
-            scalars |= {f"val/{method}_{key}": value for key, value in row.items()}
-        write_scalars(trainer, scalars, "Epoch", result["epoch"])
+            scalars |= {f"{method}_{key}": value for key, value in row.items()}
+        self.write_scalars(scalars, result["epoch"])

@@ -31,7 +31,6 @@ class ValidationHook(HookBase):
         self.every = every
         self.filename = filename
         self.history: list[dict[str, Any]] = []
-        self._evaluated = -1
 
     def before_train(self) -> None:
         trainer = self.trainer

@@ -212,7 +212,11 @@ class ODRLoss(nn.Module):
         num_projections: random axes of the sliced distance.
         prior: magnitude prior or its config (``pointins_plugin.priors.build_prior``);
             ``PointINS`` hands over its own when None.
-        direction_prior: direction prior or its config; uniform sphere when None.
+        direction_prior: direction prior or its config, in ``"target"`` mode by
+            ``"axis"``; uniform sphere when None, and always elsewhere.
+
+    Raises:
+        ValueError: no such choice, or a direction prior where none is used.
 
     Source: PointINS, section on ODR.
     """
@@ -244,6 +248,13 @@ class ODRLoss(nn.Module):
             self.direction_prior = build_direction_prior(direction_prior)
             if self.direction_prior.kind == "none":
                 self.direction = "none"
+            elif self.direction_prior.kind == "empirical" and (
+                mode != "target" or direction == "random_rotation"
+            ):
+                raise ValueError(
+                    f"mode={mode!r}, direction={direction!r} know the uniform sphere "
+                    "only: leave direction_prior out, or take 'target' and 'axis'"
+                )
 
     def regularize(
         self,

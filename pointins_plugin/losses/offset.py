@@ -28,8 +28,6 @@ def offset_distance(prediction: Tensor, target: Tensor, unit: float = 1.0) -> Te
         prediction = prediction.float() if prediction.dtype.itemsize < 4 else prediction
         target = target.to(prediction.dtype)
         length = (prediction - target).abs().sum(dim=-1) / unit
-        # Directions do not change with scale, and a scaled vector keeps its square
-        # away from the underflow of tiny offsets.
         inner = (prediction * target).sum(dim=-1)
         norms = _norm(prediction) * _norm(target)
         defined = norms > 0

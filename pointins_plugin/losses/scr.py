@@ -371,12 +371,19 @@ class SCRLoss(nn.Module):
         ``shift`` (N, 3) is the teacher's regularised offset, needed by the fall-back
         ``"odr"``; ``unit`` (metres) is the length that counts as one; ``num_labels``
         is above all labels, see ``pseudo_targets``.
+
+        Raises:
+            ValueError: there is no ``shift`` to fall back to.
         """
         if self.mode == "consistency":
             return consistency_loss(
                 student, coord, label, unit, batch, num_clouds, num_labels
             )
         if shift is None:
+            if self.fallback == "odr":
+                raise ValueError(
+                    "SCRLoss(fallback='odr') needs shift, the teacher's offsets"
+                )
             shift = torch.zeros_like(student)
         target, has_target = self.targets(coord, label, shift, plane, num_labels)
         distance = offset_distance(student, target, unit)

@@ -79,7 +79,8 @@ class OffsetAuxSegmentor(ScheduledModel):
                 f"token_size must be positive (metres), found {token_size}"
             )
         self.backbone = build_model(backbone)
-        self.backbone.requires_grad_(not freeze_backbone)
+        if freeze_backbone:  # a backbone may freeze a part of itself: leave it so
+            self.backbone.requires_grad_(False)
         self.freeze_backbone = freeze_backbone
         self.seg_head = (
             nn.Linear(backbone_out_channels, num_classes)

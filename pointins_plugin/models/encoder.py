@@ -31,9 +31,11 @@ class Encoder(nn.Module):
         token_stride: cells of the input along a token of the offset head.
         offset_head: predicts offsets of tokens in units, or None.
         unit: the head's unit of length, metres.
-        relative_position: give the head the vectors of ``up_cast`` too.
-        up_cast: pools that ``forward`` undoes instead of ``up_cast_level``; the
-            offset head keeps to its own.
+        relative_position: give the head the vectors of the up-cast too.
+
+    Attributes:
+        up_cast: pools that ``forward`` undoes, ``up_cast_level`` unless it is set; the
+            offset head keeps to that.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Encoder(nn.Module):
         """
         pool = self.token_pool if self.up_cast == self.up_cast_level else 1
         # backbones shuffle their curves, in evaluation too
-        with nullcontext() if self.training else seeded(0):
+        with nullcontext() if self.backbone.training else seeded(0):
             tokens, _ = backbone_tokens(
                 self.backbone, self._input(data_dict), self.up_cast, pool=pool
             )
@@ -106,13 +108,15 @@ class Encoder(nn.Module):
             size = grid_size_of(data_dict["grid_size"])
         elif self.relative_position:
             raise UserError("batch: collect grid_size, the offset head needs its unit")
-        tokens, relative = backbone_tokens(
-            self.backbone,
-            self._input(data_dict),
-            self.up_cast_level,
-            size * self.token_stride,
-            self.token_pool,
-        )
+        # as in forward: equal clouds have equal offsets, whatever was drawn before
+        with nullcontext() if self.backbone.training else seeded(0):
+            tokens, relative = backbone_tokens(
+                self.backbone,
+                self._input(data_dict),
+                self.up_cast_level,
+                size * self.token_stride,
+                self.token_pool,
+            )
         shift = self.token_offsets(tokens.feat, relative).float()
         owner = input_to_token(tokens)
         coord = data_dict["coord"].float()

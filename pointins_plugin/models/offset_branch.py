@@ -95,6 +95,11 @@ class OffsetBranch(nn.Module):
         self.prior = PriorBuffer(build_prior(prior))
         self.hidden_channels = hidden_channels
         self.odr = None if odr is None else LOSSES.build(odr)
+        if scr is not None and "num_neighbours" in scr:
+            raise ValueError(
+                "num_neighbours stands in scr, but planes and SCR share the branch's: "
+                "move it to offset_branch"
+            )
         self.scr = None if scr is None else LOSSES.build(scr)
         self.loss = LOSSES.build({"type": "OffsetLoss"} if loss is None else loss)
         self.order = tuple(order)

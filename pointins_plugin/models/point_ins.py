@@ -259,9 +259,11 @@ class PointINS(ScheduledModel):
         # the same on CPU and GPU, and reproducible from the step's seed alone.
         seed = int(torch.randint(2**62, ()).item())
         generator = torch.Generator().manual_seed(seed)
+        self.latest = {}  # of the last step: it would be held beside this one's
 
         with torch.no_grad():
             views = self._views(data_dict, "global", grid_size)
+            self._check_scenes(len(views["offset"]), data_dict.get("name"))
             teacher = self._tokens(self.teacher, views, pitch)
             teacher_outputs = self.semantic.teacher_outputs(
                 self.teacher, teacher.point.feat
@@ -301,7 +303,7 @@ class PointINS(ScheduledModel):
         if self.semantic.has_prototypes:
             self.latest["teacher_outputs"] = next(iter(teacher_outputs.values()))
         if self.offset_branch is not None:
-            branch_output = self._branch_step(
+            prediction, branch_output = self._branch_step(
                 data_dict,
                 views,
                 student,
@@ -311,9 +313,11 @@ class PointINS(ScheduledModel):
                 pitch,
                 generator,
             )
-            weight = self.offset_branch.loss_weight
-            weight *= float(self.offset_branch.is_on(self.progress))
-            loss = loss + weight * branch_output["offset_loss"]
+            if self.offset_branch.is_on(self.progress):
+                weight = self.offset_branch.loss_weight
+                loss = loss + weight * branch_output["offset_loss"]
+            else:  # its head takes part in the step, which other ranks count on
+                loss = loss + 0 * prediction.sum()
             output.update(branch_output)
         return {"loss": loss, **output}
 
@@ -327,7 +331,8 @@ class PointINS(ScheduledModel):
         cross_view,
         pitch,
         generator,
-    ) -> dict[str, Tensor]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the student's offsets (N, 3), view frame, and the named losses."""
         branch = self.offset_branch
         num_clouds = len(views["offset"])
         tokens = teacher.point
@@ -336,8 +341,8 @@ class PointINS(ScheduledModel):
             shift = self._offsets(self.teacher, teacher)
             shift = transform_vectors(inverse, shift, tokens.batch)
             target = self._branch_targets(data_dict, tokens, shift, pitch, generator)
-        prediction = self._offsets(self.student, student)
-        prediction = transform_vectors(inverse, prediction, student.point.batch)
+        predicted = self._offsets(self.student, student)
+        prediction = transform_vectors(inverse, predicted, student.point.batch)
         output = branch(
             prediction,
             student.point.origin_coord,
@@ -359,7 +364,7 @@ class PointINS(ScheduledModel):
             target=target,
             **token_labels(data_dict, tokens),
         )
-        return output
+        return predicted, output
 
     def _branch_targets(
         self, data_dict, tokens, shift, pitch, generator
@@ -375,6 +380,23 @@ class PointINS(ScheduledModel):
             generator,
             cloud_ends(tokens),
         )
+
+    def _check_scenes(self, num_clouds: int, names: Any) -> None:
+        """Refuse a batch whose views would be paired with those of other scenes.
+
+        Raises:
+            UserError: it has another number of global views for each scene.
+        """
+        num_scenes, rest = divmod(num_clouds, self.num_global_view)
+        if rest or (isinstance(names, (list, tuple)) and len(names) != num_scenes):
+            scenes = (
+                f" of {len(names)} scenes" if isinstance(names, (list, tuple)) else ""
+            )
+            raise UserError(
+                f"batch: {num_clouds} global views{scenes}, but the model has "
+                f"num_global_view={self.num_global_view}; set global_view_num of the "
+                "view generator alike"
+            )
 
     def _views(self, data_dict: dict, kind: str, grid_size: float) -> dict[str, Any]:
         """Return the global or local views of a batch as a backbone takes them."""
@@ -604,11 +626,13 @@ def token_labels(data_dict: dict, tokens: Point) -> dict[str, Tensor]:
     if "global_instance_centroid" not in data_dict:
         return {}
     owner = input_to_token(tokens)
-    num = len(tokens.coord)
-    instance = data_dict["global_instance"].new_full((num,), -1)
-    instance[owner] = data_dict["global_instance"]
-    centroid = data_dict["global_instance_centroid"].new_zeros(num, 3)
-    centroid[owner] = data_dict["global_instance_centroid"]
+    # A token takes both labels of one of its points, the last one, on any device.
+    rows = torch.arange(len(owner), device=owner.device)
+    row = owner.new_zeros(len(tokens.coord)).scatter_reduce(
+        0, owner, rows, "amax", include_self=False
+    )
+    instance = data_dict["global_instance"][row]
+    centroid = data_dict["global_instance_centroid"][row]
     return {
         "true_shift": centroid.to(tokens.origin_coord) - tokens.origin_coord,
         "true_instance": instance,

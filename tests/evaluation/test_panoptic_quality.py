@@ -226,3 +226,10 @@ def test_bad_arrays(change, message):
         PanopticQuality(2).update(**arrays)
     with pytest.raises(UserError, match="ignore names class 2"):
         PanopticQuality(2, [2])
+
+
+def test_all_classes_may_be_stuff():
+    quality = PanopticQuality(2, things=(), min_points=1)
+    segment = np.array([0, 0, 1, 1])
+    quality.update(segment, np.full(4, -1), segment, np.full(4, -1))
+    assert quality.compute()["pq"] == 1

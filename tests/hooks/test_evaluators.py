@@ -4,11 +4,13 @@ import json
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.hooks import evaluators as module
 from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
 
 
@@ -58,7 +60,9 @@ def evaluator(tmp_path, model, **options):
     hook.trainer = SimpleNamespace(
         model=model,
         val_loader=[batch(0), batch(1)],
-        cfg=SimpleNamespace(save_path=str(tmp_path), seed=3, evaluate=True),
+        cfg=SimpleNamespace(
+            save_path=str(tmp_path), seed=3, evaluate=True, resume=False
+        ),
         comm_info={},
         logger=logging.getLogger("test"),
         writer=None,
@@ -140,3 +144,49 @@ def test_refusals(tmp_path):
     hook.trainer.val_loader = [unlabelled]
     with pytest.raises(UserError, match="no instance labels"):
         hook.evaluate()
+
+
+def test_scenes_without_a_thing_leave_a_report_that_can_be_read(tmp_path):
+    hook = evaluator(tmp_path, Knowing(1.0), baselines=())
+    void = batch(0)
+    void["instance"] = torch.full_like(void["instance"], -1)
+    hook.trainer.val_loader = [void]
+    hook.evaluate()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (tmp_path / "label_free.json").read_text()
+    written = json.loads(text, parse_constant=refuse)
+    assert written["offset_r2"] is None
+
+
+def test_scenes_to_evaluate_are_counted_over_processes(tmp_path, monkeypatch):
+    hook = evaluator(tmp_path, Knowing(1.0), baselines=(), max_scenes=1)
+    assert hook.evaluate()["scenes"] == 1
+    other = [{"of another process": hook._describe({**scene_of(batch(1))})}]
+    monkeypatch.setattr(module.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(module.comm, "all_gather", lambda own: [own, *other])
+    assert hook.evaluate()["scenes"] == 1
+
+
+def scene_of(data):
+    """A scene as it is described: with its offsets, and planes that are none."""
+    coord = data["coord"].numpy()
+    scene = {"coord": coord, "shift": 0 * coord, "grouped_shift": 0 * coord}
+    return {
+        "name": "other",
+        "instance": data["instance"].numpy(),
+        "plane": np.zeros(len(coord), bool),
+        **scene,
+    }
+
+
+def test_a_model_is_left_in_training_mode_whatever_happens(tmp_path):
+    model = Knowing(1.0)
+    model.train()
+    hook = evaluator(tmp_path, model)
+    hook.trainer.val_loader = [{**batch(0), "name": []}]
+    with pytest.raises(IndexError):
+        hook.evaluate()
+    assert model.training

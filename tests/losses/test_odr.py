@@ -9,7 +9,7 @@ from pointins_plugin.losses.odr import (
     random_rotations,
     regularize_offset,
 )
-from pointins_plugin.priors import PriorBuffer, build_prior
+from pointins_plugin.priors import DirectionPrior, PriorBuffer, build_prior
 
 
 @pytest.fixture
@@ -183,3 +183,12 @@ def test_bad_choices_name_the_argument():
         ODRLoss(mode="loss")
     with pytest.raises(ValueError, match="no magnitude prior"):
         ODRLoss()(torch.ones(2, 3), torch.ones(2, 3))
+
+
+def test_a_direction_prior_that_would_not_be_used_is_refused():
+    table = DirectionPrior.empirical(torch.randn(50, 3).numpy())
+    ODRLoss(direction="axis", direction_prior=table)
+    for options in ({"direction": "random_rotation"}, {"mode": "distribution"}):
+        with pytest.raises(ValueError, match="uniform sphere only"):
+            ODRLoss(direction_prior=table, **options)
+        ODRLoss(direction_prior={"type": "uniform_sphere"}, **options)

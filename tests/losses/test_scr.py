@@ -250,3 +250,11 @@ def test_a_bound_on_the_labels_changes_nothing():
         strict=True,
     ):
         assert torch.equal(found, expected)
+
+
+def test_there_must_be_something_to_fall_back_to():
+    coord, label = torch.rand(6, 3), torch.tensor([0, 0, 0, 0, -1, -1])
+    student = torch.full((6, 3), 0.3)
+    with pytest.raises(ValueError, match="needs shift"):
+        SCRLoss(fallback="odr")(student, coord, label)
+    assert torch.isfinite(SCRLoss(fallback="none")(student, coord, label))

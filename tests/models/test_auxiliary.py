@@ -228,3 +228,23 @@ def test_refusals_say_what_to_do():
     del data["segment"]
     with pytest.raises(UserError, match="segment is not there"):
         step(model(), data)
+
+
+def test_what_the_backbone_freezes_stays_frozen():
+    """As in the plain segmentor: a decoder probe has a frozen encoder."""
+    net = model(backbone={**BACKBONE, "freeze_encoder": True})
+    plain = build_model(
+        {
+            "type": "DefaultSegmentorV2",
+            "num_classes": 2,
+            "backbone_out_channels": 64,
+            "backbone": {**BACKBONE, "freeze_encoder": True},
+            "criteria": [{"type": "CrossEntropyLoss"}],
+        }
+    )
+    trained, expected = (
+        {name for name, p in each.backbone.named_parameters() if p.requires_grad}
+        for each in (net, plain)
+    )
+    assert trained == expected
+    assert len(trained) < len(list(net.backbone.parameters()))

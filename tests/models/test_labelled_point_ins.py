@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_scenes import BACKBONE, PRIOR, batch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import build_model
+from pointins_plugin.host import Point, build_model
+from pointins_plugin.models.point_ins import token_labels
 
 
 def model(kind="LabelledPointINS"):
@@ -117,3 +118,24 @@ def test_its_checkpoint_is_that_of_point_ins():
 def test_labels_are_needed():
     with pytest.raises(UserError, match="global_instance_centroid is not there"):
         step(model(), batch(1))
+
+
+def test_a_token_takes_both_labels_of_one_point():
+    """Of the last of its points, on any device."""
+    data = {
+        "global_instance": torch.tensor([3, 5, 5, -1]),
+        "global_instance_centroid": torch.tensor(
+            [[3.0, 0, 0], [5.0, 0, 0], [5.0, 0, 0], [0.0, 0, 0]]
+        ),
+    }
+    tokens = Point(
+        coord=torch.zeros(2, 3),
+        origin_coord=torch.ones(2, 3),
+        feat=torch.zeros(2, 1),
+        offset=torch.tensor([2]),
+        pooling_inverse=torch.tensor([1, 0, 1, 0]),
+        pooling_parent=Point(coord=torch.zeros(4, 3), offset=torch.tensor([4])),
+    )
+    found = token_labels(data, tokens)
+    assert found["true_instance"].tolist() == [-1, 5]
+    assert found["true_shift"].tolist() == [[-1, -1, -1], [4, -1, -1]]

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_scenes import BACKBONE, PRIOR, batch, scene
+from toy_scenes import BACKBONE, PRIOR, batch, scene, views
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import build_model
@@ -214,3 +215,60 @@ def test_refusals_say_what_to_do():
         model(num_global_view=3)
     with pytest.raises(UserError, match="up_cast_level must be from 0 to 2"):
         model(up_cast_level=5)
+
+
+def test_views_of_other_scenes_are_never_paired():
+    net = model()
+    three = views("global", [(scene(k), 0, 1.0) for k in range(3)])
+    rest = {"grid_size": torch.tensor([0.05])}
+    with pytest.raises(UserError, match=r"3 global views, but.*num_global_view=2"):
+        step(net, {**three, **rest})
+    with pytest.raises(UserError, match=r"4 global views of 1 scenes, but"):
+        step(net, {**batch(), "name": ["a"]})
+    step(net, {**batch(), "name": "not a list"})
+
+
+def test_a_branch_that_is_off_cannot_break_the_step():
+    net, data = model(), batch()
+    data["global_affine"][0, 0, 0] = float("nan")
+    output = step(net, data, 0.05)
+    assert torch.isfinite(output["loss"])
+    output["loss"].backward()
+    gradients = [p.grad for p in net.student["offset_head"].parameters()]
+    assert all((gradient == 0).all() for gradient in gradients)  # none is missing
+    assert not torch.isfinite(step(net, data, 0.5)["loss"])
+
+
+def test_nothing_of_the_last_step_is_held_in_the_next():
+    net = model()
+    step(net, batch())
+    held = weakref.ref(net.latest["teacher_outputs"])
+    seen = []
+    outputs = net.semantic.teacher_outputs
+    net.semantic.teacher_outputs = lambda *words: (
+        seen.append(held() is None) or outputs(*words)
+    )
+    step(net, batch())
+    assert seen == [True]
+
+
+def test_predicted_offsets_do_not_hang_on_what_was_drawn_before():
+    torch.manual_seed(0)
+    points = scene(0)
+    data = {
+        "coord": points,
+        "feat": torch.cat([points, points], 1),
+        "offset": torch.tensor([400, len(points)]),
+        "grid_size": 0.05,
+    }
+    net = model(backbone={**BACKBONE, "shuffle_orders": True}).eval()
+    first = net.predict_offsets(copy.deepcopy(data))["shift"]
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert torch.equal(first, net.predict_offsets(copy.deepcopy(data))["shift"])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_neighbours_of_scr_are_the_branchs():
+    with pytest.raises(UserError, match="move it to offset_branch"):
+        model({**SPATIAL, "scr": {**SPATIAL["scr"], "num_neighbours": 8}})

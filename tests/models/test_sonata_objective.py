@@ -255,8 +255,8 @@ def test_masked_features_are_replaced_by_a_token(own):
 
 def test_one_global_view_is_enough_without_the_rolled_term():
     net = model({"roll_mask_loss_weight": 0.0}, num_global_view=1, offset_branch=BRANCH)
-    data = batch(num_local=4)
     # the same four clouds, now four scenes with two local views each
+    data = {**batch(num_local=4), "name": ["a"] * 4}
     output = step(net, data)
     assert output["offset_cross_loss"] == 0
     torch.testing.assert_close(output["offset_loss"], output["offset_same_loss"])
