@@ -86,6 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="outdoors: take out what is lower than this above the ground, which may "
         "slope (0.3, say)",
     )
+    add(
+        "--grid-size",
+        type=float,
+        metavar="METRES",
+        help="one point a cell of this size, as tokens are: without, what is near a "
+        "LiDAR and has most of its points sets the lengths (default: all points)",
+    )
     add("--max-points", type=int, default=20000, help="points used of a scene")
     add("--max-scenes", type=int, help="scenes used, evenly chosen (default: all)")
     add("--seed", type=int, default=0)
@@ -113,9 +120,13 @@ def run(words: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {args.out}: is a folder; name a file in it")
     if args.ground_height is not None and not args.ground_height > 0:
         raise UserError("--ground-height must be above 0, in metres")
+    if args.grid_size is not None and not args.grid_size > 0:
+        raise UserError("--grid-size must be above 0, in metres")
     if (args.data_root is None) == (args.config is None):
         raise UserError("fit-prior needs either DATA_ROOT or --config FILE")
     scenes, where = find_data(args)
+    if args.grid_size is not None:
+        scenes = [partial(read_cells, read, args.grid_size) for read in scenes]
     generator = np.random.default_rng(args.seed)
     bar = tqdm(scenes, unit="scene", desc=args.source)
     if args.source == "labels":
@@ -132,6 +143,7 @@ def run(words: Sequence[str] | None = None) -> None:
     provenance = {
         "data": where,
         "source": args.source,
+        "grid_size": args.grid_size,
         "scenes": len(scenes),
         "count": len(lengths),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -185,6 +197,18 @@ def read_sample(
                 "hdbscan"
             )
     return {name: sample[name] for name in names}
+
+
+def read_cells(
+    read: Reader, grid_size: float, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Return the named arrays of a scene for one point of each cell, in their order."""
+    scene = read(("coord", *(name for name in names if name != "coord")))
+    coord = np.asarray(scene["coord"], np.float64)
+    rows = np.flatnonzero(np.isfinite(coord).all(axis=1))
+    cell = np.floor(coord[rows] / grid_size).astype(np.int64)
+    _, first = np.unique(cell, axis=0, return_index=True)
+    return {name: scene[name][rows[np.sort(first)]] for name in names}
 
 
 def evenly(items: Sequence, limit: int | None) -> list:

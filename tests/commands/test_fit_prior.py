@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pointins_plugin.commands.fit_prior import find_scenes, run
+from pointins_plugin.commands.fit_prior import find_scenes, read_cells, run
 from pointins_plugin.datasets.streets import make_street
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
@@ -82,6 +82,43 @@ def test_a_family_is_fitted(root):
     assert prior.provenance["kind"] == "weibull"
     # A Weibull density has a tail, a ball has none.
     assert prior.median == pytest.approx(MEDIAN, rel=0.1)
+
+
+def test_one_point_a_cell(root):
+    """What has been scanned more often counts no more than the rest."""
+    for folder in (root / "train").iterdir():
+        coord = np.load(folder / "coord.npy")
+        instance = np.load(folder / "instance.npy")
+        often = np.flatnonzero(instance == 0)[:100].repeat(50)
+        np.save(folder / "coord.npy", np.r_[coord, coord[often]])
+        np.save(folder / "instance.npy", np.r_[instance, instance[often]])
+        segment = np.load(folder / "segment.npy")
+        np.save(folder / "segment.npy", np.r_[segment, segment[often]])
+    options = ("--source", "labels", "--ignore-segments", "0")
+    every = MagnitudePrior.load(fit(root, *options)).provenance["count"]
+    out = fit(root, *options, "--grid-size", "0.001")
+    prior = MagnitudePrior.load(out)
+    assert every == 3 * (6 * 200 + 100 * 50)
+    assert prior.provenance["count"] <= 3 * 6 * 200
+    assert prior.provenance["grid_size"] == 0.001
+    assert prior.median == pytest.approx(MEDIAN, rel=0.02)
+
+
+def test_cells_take_the_first_of_their_points():
+    scene = {
+        "coord": np.array([[0.4, 0, 0], [-0.1, 0, 0], [0.2, 0, 0], [np.nan, 0, 0]]),
+        "instance": np.array([7, 8, 9, 10]),
+    }
+
+    def read(names):
+        return {name: scene[name] for name in names}
+
+    found = read_cells(read, 0.5, ("coord", "instance"))
+    assert found["instance"].tolist() == [7, 8]
+    assert found["coord"][:, 0].tolist() == [0.4, -0.1]
+    assert set(read_cells(read, 0.5, ("instance",))) == {"instance"}
+    scene = {name: values[:0] for name, values in scene.items()}
+    assert len(read_cells(read, 0.5, ("coord",))["coord"]) == 0
 
 
 def test_hdbscan_finds_the_balls_without_labels(root):
