@@ -1,10 +1,11 @@
-"""Transforms of the indoor downstream protocols, as lists for configs.
+"""What configs share: learning rates by block, transforms of downstream protocols.
 
-The protocols are Pointcept's (``configs/sonata``); what differs from data set to data
-set is an argument. Values may be references to a base (``{{ _base_.name }}``): they
-are passed on unread. A run's ``config.py`` shows the lists in full.
+The indoor protocols are Pointcept's (``configs/sonata``); what differs from data set
+to data set is an argument. Values may be references to a base (``{{ _base_.name }}``):
+they are passed on unread. A run's ``config.py`` shows the lists in full.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 Transforms = list[dict[str, Any]]
@@ -15,6 +16,24 @@ _ELASTIC = ((0.2, 0.4), (0.8, 1.6))
 _ORIGIN = dict(
     coord="origin_coord", segment="origin_segment", instance="origin_instance"
 )
+
+
+def decayed_by_block(
+    lr: float, depths: Sequence[int] = (3, 3, 3, 12, 3), decay: float = 0.9
+) -> list[dict[str, Any]]:
+    """Return a group of parameters for each block of an encoder, as ``param_dicts``.
+
+    Args:
+        lr: of everything after the encoder; its last block has the same.
+        depths: blocks of each stage.
+        decay: factor from a block to the one before it.
+    """
+    names = [f"enc{s}.block{b}." for s, n in enumerate(depths) for b in range(n)]
+    last = len(names) - 1
+    return [
+        dict(keyword=name, lr=lr * decay ** (last - index))
+        for index, name in enumerate(names)
+    ]
 
 
 def augmentation(

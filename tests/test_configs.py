@@ -130,16 +130,17 @@ def trained(trainer):
     return {k: v for k, v in trainer.model.named_parameters() if v.requires_grad}
 
 
-def test_one_gpu_keeps_what_the_batch_does_not_change():
+@pytest.mark.parametrize(("gpus", "eighths"), [(1, 1), (4, 4)])
+def test_fewer_gpus_keep_what_the_batch_does_not_change(gpus, eighths):
     """Learning rate by the root of the batch, momentum so that the teacher's memory
     spans as many scenes."""
     root = config_root() / "pointins"
     one, many = (
         Config.fromfile(root / f"scannet-pretrain{suffix}.py")
-        for suffix in ("-1gpu", "")
+        for suffix in (f"-{gpus}gpu", "")
     )
     share = one.batch_size / many.batch_size
-    assert share == 1 / 8
+    assert share == eighths / 8
     for a, b in zip(one.scheduler.max_lr, many.scheduler.max_lr, strict=True):
         assert a == pytest.approx(b * share**0.5)
     assert one.optimizer.lr == one.scheduler.max_lr[0]
@@ -150,6 +151,11 @@ def test_one_gpu_keeps_what_the_batch_does_not_change():
         for cfg in (one, many)
     ]
     assert momenta[0] ** (1 / share) == pytest.approx(momenta[1])
+    # as an option they would change nothing
+    assert not {"lr", "base_lr", "share", "depths"} & {*one, *many}
+    dos = Config.fromfile(root / f"scannet-pretrain-dos-{gpus}gpu.py")
+    assert dos.model.offset_branch is None
+    assert dos.scheduler == one.scheduler
 
 
 @pytest.mark.parametrize("data", ["scannet", "s3dis", "rooms", "mosd"])

@@ -6,8 +6,13 @@ The rules, for any other batch size B:
 - teacher momentum: the 96 / B-th root, so that the teacher forgets at the same rate
   per scene;
 - epochs: the same, so that the network sees as many scenes.
-More scenes a step without more memory: `gradient_accumulation_steps`.
+
+A copy of this file beside it with another `batch_size` follows them;
+scannet-pretrain-4gpu is one. As an option (`-o batch_size=`) it would change the batch
+alone. More scenes a step without more memory: `gradient_accumulation_steps`.
 """
+
+from pointins_plugin.recipes import decayed_by_block
 
 _base_ = ["scannet-pretrain.py"]
 
@@ -15,19 +20,10 @@ batch_size = 12
 num_worker = 12
 
 share = batch_size / 96
-base_lr = 0.004 * share**0.5
-lr_decay = 0.9  # by block, from the last one down
-depths = (3, 3, 3, 12, 3)
-param_dicts = [
-    dict(
-        keyword=f"enc{e}.block{b}.",
-        lr=base_lr * lr_decay ** (sum(depths) - sum(depths[:e]) - b - 1),
-    )
-    for e in range(5)
-    for b in range(depths[e])
-]
-optimizer = dict(lr=base_lr)
-scheduler = dict(max_lr=[base_lr] + [group["lr"] for group in param_dicts])
+lr = 0.004 * share**0.5
+param_dicts = decayed_by_block(lr)
+optimizer = dict(lr=lr)
+scheduler = dict(max_lr=[lr] + [group["lr"] for group in param_dicts])
 
 hooks = [
     dict(type="CheckpointLoader"),
@@ -39,3 +35,5 @@ hooks = [
     dict(type="CollapseMonitor", every=200),
     dict(type="CheckpointSaver", save_freq=5),
 ]
+
+del share, lr, decayed_by_block

@@ -6,6 +6,8 @@ uniform sphere of rooms. Batch and learning rate are those of many GPUs;
 scannet-pretrain-1gpu says how they go together.
 """
 
+from pointins_plugin.recipes import decayed_by_block
+
 _base_ = ["default_runtime.py"]
 
 grid_size = 0.05
@@ -92,21 +94,12 @@ model = dict(
     match_max_r=0.8,
 )
 
-base_lr = 0.004
-lr_decay = 0.9  # by block, from the last one down
-depths = (3, 3, 3, 12, 3)
-param_dicts = [
-    dict(
-        keyword=f"enc{e}.block{b}.",
-        lr=base_lr * lr_decay ** (sum(depths) - sum(depths[:e]) - b - 1),
-    )
-    for e in range(5)
-    for b in range(depths[e])
-]
-optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.04)
+lr = 0.004
+param_dicts = decayed_by_block(lr)
+optimizer = dict(type="AdamW", lr=lr, weight_decay=0.04)
 scheduler = dict(
     type="OneCycleLR",
-    max_lr=[base_lr] + [group["lr"] for group in param_dicts],
+    max_lr=[lr] + [group["lr"] for group in param_dicts],
     pct_start=0.05,
     anneal_strategy="cos",
     div_factor=10.0,
@@ -123,3 +116,5 @@ hooks = [
     dict(type="CollapseMonitor", every=200),
     dict(type="CheckpointSaver", save_freq=5),
 ]
+
+del lr, decayed_by_block
