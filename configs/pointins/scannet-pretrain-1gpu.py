@@ -33,6 +33,7 @@ hooks = [
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CollapseMonitor", every=200),
+    {{_base_.label_free}},
     dict(type="CheckpointSaver", save_freq=5),
 ]
 
