@@ -7,8 +7,9 @@
 # In this order:
 #   $POINTINS_PYTHON                  an interpreter of yours, never changed
 #   the active virtual or conda environment, if it has the packages, never changed
-#   .venv in the repository, made and filled on the first run; not with POINTCEPT_ROOT,
-#                                     as Pointcept's requirements would not be there
+#   .venv in the repository, made and filled on the first run; with POINTCEPT_ROOT not
+#                                     in place of an active one, which has Pointcept's
+#                                     requirements
 # $POINTINS_TORCH is the torch to put into .venv (default torch==2.13.0).
 
 ROOT=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -104,12 +105,14 @@ ensure_environment() {
         fi
     elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
         _fill_venv "$1" || exit 2
-    elif lacking=$(_missing python "${2:-$1}" 2>&1) && [ -z "$lacking" ]; then
+    elif lacking=$(_missing python "${2:-$1}" 2>/dev/null) && [ -z "$lacking" ]; then
         PYTHON=python
-    elif [ -n "${POINTCEPT_ROOT:-}" ] && [ "${POINTINS_HOST:-}" != standalone ]; then
-        _say "the active environment lacks $lacking: pip install -e '$ROOT[pointcept]'"
-        exit 2
     else
+        lacking=${lacking:-a Python that is 3.10 or newer}
+        if [ -n "${POINTCEPT_ROOT:-}" ] && [ "${POINTINS_HOST:-}" != standalone ]; then
+            _say "the active environment lacks $lacking: pip install -e '$ROOT'"
+            exit 2
+        fi
         _say "the active environment lacks $lacking: taking .venv"
         _fill_venv "$1" || exit 2
     fi

@@ -4,12 +4,15 @@
 # `python -c "$COMMAND" train ...`: the command `pointins` of the first plugin in
 # PYTHONPATH. `python -m` would prefer the one in the current folder.
 COMMAND='import sys
+sys.argv[0] = "pointins"
 sys.path[:] = [folder for folder in sys.path if folder]
 from pointins_plugin.cli import main
 sys.exit(main())'
 
-# Set POINTINS_DATA to the data of the checkout $POINTCEPT, if there is no other folder.
+# Set POINTINS_DATA to the data of the checkout $POINTCEPT, if there is one and no other
+# folder of data.
 find_data() {
+    [ -n "$POINTCEPT" ] || return 0
     if [ -z "${POINTINS_DATA:-}" ] && [ ! -e data ] && [ -d "$POINTCEPT/data" ]; then
         POINTINS_DATA=$POINTCEPT/data
         export POINTINS_DATA

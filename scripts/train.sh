@@ -67,6 +67,7 @@ if [ "$RESUME" = true ] && [ -f "$RUN/model/model_last.pth" ]; then
     CONFIG=$RUN/config.py
     WEIGHT=$RUN/model/model_last.pth
     CODE=$ROOT/$RUN/code
+    [ -d "$CODE/pointins_plugin" ] || CODE=$ROOT
 else
     if [ "$RESUME" = true ]; then
         echo "pointins: $RUN has no checkpoint yet: starting afresh" >&2
@@ -92,7 +93,8 @@ if [ -n "$POINTCEPT" ] && [ -d "$CODE/pointcept" ]; then
     export POINTCEPT_ROOT
 fi
 
-PYTHONPATH=$CODE${PYTHONPATH:+:$PYTHONPATH}
+# Behind the snapshot, what a config of your own imports from here.
+PYTHONPATH=$CODE:$ROOT${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
 if [ "$OPTIONS" = false ]; then
     set --

@@ -54,6 +54,15 @@ def test_beside_pointcept_no_other_environment_is_taken():
     assert done.stdout.strip() == ".venv"
 
 
+def test_what_python_warns_of_is_no_package():
+    lacks = '_missing() { echo "a warning" >&2; }'
+    done = environment(lacks, "demo core", VIRTUAL_ENV="x")
+    assert done.stdout.strip() == "python"
+    too_old = '_missing() { echo "Python 3.9 is older" >&2; return 1; }'
+    done = environment(too_old, "demo core", VIRTUAL_ENV="x")
+    assert "lacks a Python that is 3.10 or newer: taking .venv" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("own", "named", "found"),
     [(False, None, "theirs/data"), (True, None, ""), (False, "else", "else")],
@@ -73,6 +82,23 @@ def test_data_of_the_checkout_are_read_where_there_are_no_others(
     )
     assert done.stdout.strip() == found
     assert ("data are read from" in done.stderr) == (found == "theirs/data")
+
+
+def test_without_a_checkout_no_folder_is_taken(tmp_path):
+    """Not one at the root of the disk either, as /tmp here."""
+    part = (ROOT / "scripts" / "_launch.sh").read_text().replace("/data", "/tmp")
+    done = sh(f'{part}\nPOINTCEPT=\nfind_data\necho "<${{POINTINS_DATA:-}}>"', tmp_path)
+    assert done.stdout.strip() == "<>", done.stderr
+
+
+@pytest.mark.parametrize("broken", ["scipy", "addict"])
+def test_a_broken_package_is_one_line(broken, tmp_path):
+    (tmp_path / f"{broken}.py").write_text("raise ImportError('broken')")
+    text = f'. {ROOT}/scripts/_launch.sh\n"{sys.executable}" -c "$COMMAND" train'
+    done = sh(text, tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pointins: error: something is not installed")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_plugin_of_the_run_starts_and_not_that_of_the_folder(tmp_path):

@@ -13,6 +13,7 @@ data = dict(
         data_root=f"{root}/s3dis",
         loop=8,
     ),
+    val=None,
 )
 
 del os, root

@@ -18,7 +18,7 @@ data = dict(
         data_root=f"{root}/s3dis",
         loop=8,
     ),
-    val=dict(type="S3DISDataset", split="Area_5", data_root=f"{root}/s3dis"),
+    val=None,
 )
 
 del os, root

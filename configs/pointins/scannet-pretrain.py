@@ -183,7 +183,7 @@ label_free = dict(
     type="LabelFreeInstanceEvaluator",
     radius=0.06,
     bandwidth=0.17,
-    baseline_radius=0.06,
+    baseline_radius=0.12,
     min_size=100,
     min_region=100,
     planes=dict(threshold=0.05, min_share=0.05),

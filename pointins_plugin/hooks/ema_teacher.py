@@ -105,7 +105,7 @@ class EMATeacherHook(HookBase):
         momentum = self.momentum(steps - 1)
         for student, teacher in self._pairs:
             update_teacher(student, teacher, momentum)
-        write_scalars(self.trainer, {"params/momentum": momentum}, "Iter", steps)
+        write_scalars(self.trainer, {"params/momentum": momentum}, "Step", steps)
 
     def momentum(self, step: int) -> float:
         """Return the momentum of optimizer step ``step``, counted from 0."""

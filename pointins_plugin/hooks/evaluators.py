@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,24 @@ class LabelFreeInstanceEvaluator(ValidationHook):
         self._baselines: dict[str, dict[str, dict]] = {}
         self._evaluated = -1  # the epoch it was done after
 
+    def before_train(self) -> None:
+        super().before_train()
+        if not self.trainer.cfg.evaluate:
+            return
+        # What would stop the evaluation at the end is told before the training.
+        model = self.trainer.model
+        model = model.module if hasattr(model, "module") else model
+        if getattr(model, "offset_branch", self) is None:
+            raise UserError(
+                f"LabelFreeInstanceEvaluator: {type(model).__name__} has no offset "
+                "branch: leave evaluate=True out, or take the evaluator from hooks"
+            )
+        if "hdbscan" in self.baselines and find_spec("sklearn") is None:
+            raise UserError(
+                "LabelFreeInstanceEvaluator: the baseline hdbscan needs scikit-learn: "
+                'pip install "pointins[demo]", or name other baselines'
+            )
+
     def after_train(self) -> None:
         # A run resumed after its last epoch has no epoch left to evaluate.
         trainer = self.trainer
@@ -121,7 +140,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
         return self._score([gathered[k] for k in sorted(gathered)[: self.max_scenes]])
 
     def metric(self, result: dict[str, Any]) -> tuple[str, float]:
-        return "label-free AP50", result["methods"]["components"]["ap50"]
+        return "label-free AP50", result["ap50"]
 
     @torch.no_grad()
     def _predict(self, model: Any, batch: dict) -> list[dict]:
@@ -201,6 +220,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
                 "background": "planes" if self.grouping.ground is None else "ground",
             },
             **offsets.compute(),
+            "ap50": methods["components"]["ap50"],
             "methods": methods,
         }
 

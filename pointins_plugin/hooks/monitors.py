@@ -106,7 +106,7 @@ class CollapseMonitor(HookBase):
             return
         self.latest = self.measure(state, getattr(model, "offset_branch", None))
         scalars = {f"monitor/{name}": value for name, value in self.latest.items()}
-        write_scalars(self.trainer, scalars, "Iter", self._step)
+        write_scalars(self.trainer, scalars, "Step", self._step)
         self.trainer.logger.info(
             f"Monitor [{self._step}] "
             + " ".join(f"{name}: {value:.3f}" for name, value in self.latest.items())

@@ -27,8 +27,8 @@ def write_scalars(
     """
     events.write_scalars(trainer, scalars, axis, place)
     if trainer.writer is not None and trainer.cfg.enable_wandb and scalars:
-        for group in {name.partition("/")[0] for name in scalars}:
-            wandb.define_metric(f"{group}/*", step_metric=axis)
+        for name in scalars:  # one by one: groups have axes by Pointcept's hooks
+            wandb.define_metric(name, step_metric=axis)
         wandb.log({axis: place, **scalars}, step=wandb.run.step)
 
 

@@ -62,15 +62,23 @@ def default_config_parser(file: str, options: dict[str, Any] | None) -> Any:
     Raises:
         UserError: an option that is no key of the config.
     """
-    cfg = defaults.Config.fromfile(file)
-    placed = {}
+    root = defaults.Config.fromfile(file)._cfg_dict
+    placed: dict[str, Any] = {}
     for dotted, value in (options or {}).items():
-        keys = find_option(
-            cfg._cfg_dict,
-            dotted,
-            lambda _, part, where: bool(where) or part in _RUNTIME_KEYS,
+        *parents, last = find_option(
+            root, dotted, lambda _, key, where: bool(where) or key in _RUNTIME_KEYS
         )
-        placed[".".join(map(str, keys))] = value
+        holder = root
+        for part in parents:
+            holder = holder[part]
+        where = ".".join(map(str, parents))
+        if isinstance(holder, list) and not isinstance(holder[last], dict):
+            # Pointcept sets keys of dictionaries only: give it the whole list.
+            changed = list(placed.get(where, holder))
+            changed[last] = value
+            placed[where] = changed
+        else:
+            placed[".".join(map(str, [*parents, last]))] = value
     return defaults.default_config_parser(file, placed)
 
 
@@ -118,10 +126,10 @@ def _with_a_worker(build):
             empty = True
         if empty:
             train = self.cfg.data.train
-            place = os.path.abspath(train.get("data_root", "its folders"))
+            place = os.path.abspath(train.get("data_root") or "data")
             raise UserError(
-                f"data.train: {train.type} has not one batch of scenes in {place}; set "
-                "data.train.data_root, or POINTINS_DATA to the folder of data sets"
+                f"data.train: {train.type} has not one batch of scenes (looked for in "
+                f"{place}); set data_root, or POINTINS_DATA to the folder of data sets"
             ) from None
         return loader
 

@@ -46,7 +46,7 @@ def curves(run: Path) -> dict[str, list[list[float]]]:
     """Return (step or epoch, value) of what shows whether a run is at its end.
 
     R^2 of targets and of the teacher's offsets by step, and by epoch the first score
-    of the run's report (``map``, ``miou``, ``pq``).
+    of the run's report (``map``, ``miou``, ``pq``, ``offset_r2``).
     """
     found: dict[str, list[list[float]]] = {}
     for line in _metrics(run):

@@ -182,6 +182,26 @@ def scene_of(data):
     }
 
 
+@pytest.mark.parametrize("evaluate", [True, False])
+def test_what_would_stop_it_at_the_end_is_told_before(tmp_path, monkeypatch, evaluate):
+    model = Knowing(1.0)
+    model.offset_branch = None
+    with_model, with_baseline = (evaluator(tmp_path, m) for m in (model, Knowing(1.0)))
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    for hook, message in (
+        (with_model, "has no offset branch"),
+        (with_baseline, r"scikit-learn: pip install"),
+    ):
+        hook.trainer.cfg.evaluate = evaluate
+        if not evaluate:
+            hook.before_train()
+            continue
+        with pytest.raises(UserError, match=message):
+            hook.before_train()
+    other = evaluator(tmp_path, Knowing(1.0), baselines=("oracle",))
+    other.before_train()
+
+
 def test_a_model_is_left_in_training_mode_whatever_happens(tmp_path):
     model = Knowing(1.0)
     model.train()

@@ -153,7 +153,7 @@ def write_scalars(
     Args:
         trainer: of the run.
         scalars: by name, e.g. ``val/mIoU``.
-        axis: what places count, ``"Epoch"`` or ``"Iter"``.
+        axis: what places count, ``"Epoch"`` or ``"Step"`` (of the optimizer).
         place: on that axis.
     """
     if trainer.writer is not None:

@@ -393,7 +393,7 @@ class Trainer(TrainerBase):
         cfg = self.cfg
         if not cfg.evaluate:
             return None
-        if "val" not in cfg.data:
+        if cfg.data.get("val") is None:
             raise UserError("config: evaluate=True needs data.val")
         dataset = build_dataset(cfg.data.val)
         sampler = EpochSampler(
