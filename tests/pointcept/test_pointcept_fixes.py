@@ -39,7 +39,6 @@ def test_an_option_that_is_no_key_is_an_error(key, message, demo, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("batches", [1, 4])
 def test_entries_of_plain_lists_are_set_by_their_place(demo, tmp_path):
     options = {"model.backbone.order.1": "hilbert", "model.backbone.order.0": "z-trans"}
     config = tmp_path / "own.py"
@@ -52,6 +51,7 @@ def test_entries_of_plain_lists_are_set_by_their_place(demo, tmp_path):
     assert cfg.model.backbone.order == ["z-trans", "hilbert", "z"]
 
 
+@pytest.mark.parametrize("batches", [1, 4])
 def test_weight_decay_ends_with_the_run(batches):
     from pointcept.engines.hooks.misc import WeightDecaySchedular
 
