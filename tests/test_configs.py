@@ -43,7 +43,7 @@ def test_reads_dumps_and_builds(path, tmp_path):
     cfg.dump(tmp_path / "dumped.py")
     assert Config.fromfile(tmp_path / "dumped.py")._cfg_dict == cfg._cfg_dict
     for part in ("train", "val"):
-        if part in cfg.data:
+        if cfg.data.get(part) is not None:
             assert [Compose(pipeline) for pipeline in transforms(cfg.data[part])]
     hooks = [HOOKS.build(entry) for entry in cfg.hooks]
     averages = any(hasattr(hook, "averages_teacher") for hook in hooks)

@@ -41,10 +41,14 @@ def test_validation_pipeline_without_labels_and_crops(tmp_path):
 
 
 def test_training_views_of_paper_configs():
-    found = Recipe.of_config(Config.fromfile(find_config("pointins/scannet-pretrain")))
+    """Where nothing is validated, the views say what the network takes."""
+    found = Recipe.of_config(Config.fromfile(find_config("pointins/s3dis-pretrain")))
     kinds = [step["type"] for step in found.after]
     assert kinds == ["NormalizeColor", "CenterShift"]
     assert (found.grid_size, found.features) == (0.02, ("coord", "color", "normal"))
+    other = Recipe.of_config(Config.fromfile(find_config("pointins/scannet-pretrain")))
+    assert {step["type"] for step in other.after} == set(kinds)
+    assert (other.grid_size, other.features) == (found.grid_size, found.features)
     lidar = Recipe.of_config(Config.fromfile(find_config("semantickitti-pretrain")))
     assert (lidar.after, lidar.features) == ((), ("coord", "strength"))
 

@@ -111,7 +111,7 @@ def parse(name: str, folder: Path, **options):
         },
     )
     for part in ("train", "val", "test"):
-        if part in cfg.data:
+        if cfg.data.get(part) is not None:
             few_scenes(cfg.data[part])
     return cfg
 
