@@ -128,13 +128,19 @@ def test_checkpoint_is_tested_on_its_own(data, tmp_path):
 def test_label_free_instances_are_scored_where_asked(data, tmp_path):
     path = config_root() / "pointins" / "scannet-pretrain.py"
     small = tiny_run.tiny(Config.fromfile(path), data, tmp_path)
-    small.evaluate = True
     (scored,) = [h for h in small.hooks if h.type == "LabelFreeInstanceEvaluator"]
     scored.update(min_size=5, min_region=5)
     config = tmp_path / "config.py"
     small.dump(str(config))
-    assert main(["train", "--config-file", str(config)]) == 0
-    found = json.loads((tmp_path / "run" / "label_free.json").read_text())
+    words = ["train", "--config-file", str(config), "--options"]
+    run = tmp_path / "run"
+    assert main([*words, "evaluate=False"]) == 0
+    assert not (run / "label_free.json").exists()
+    # of a run that has ended, as scripts/train.sh -r true goes on with it
+    last = run / "model" / "model_last.pth"
+    words[2] = str(run / "config.py")
+    assert main([*words, "resume=True", f"weight={last}", "evaluate=True"]) == 0
+    found = json.loads((run / "label_free.json").read_text())
     names = {"components", "modes", "plane_components", "oracle"}
     assert set(found["methods"]) == names
     assert found["offset_r2"] is not None

@@ -107,7 +107,7 @@ del rooms_of, streets_of, once, quick_stages, large, large_stages
 del class_head, class_rate
 
 # Networks that differ from the configs': of the rows' own backbone and of the sparse
-# one. `frozen` is for probes that see all stages of the encoder, concatenated.
+# one. `shared` is for all stages of a run, `frozen` for probes of a frozen backbone.
 networks = dict(
     narrow=dict(
         ptv3=dict(

@@ -104,7 +104,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
         # What would stop the evaluation at the end is told before the training.
         model = self.trainer.model
         model = model.module if hasattr(model, "module") else model
-        if getattr(model, "offset_branch", self) is None:
+        if hasattr(model, "offset_branch") and model.offset_branch is None:
             raise UserError(
                 f"LabelFreeInstanceEvaluator: {type(model).__name__} has no offset "
                 "branch: leave evaluate=True out, or take the evaluator from hooks"

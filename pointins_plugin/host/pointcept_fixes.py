@@ -44,13 +44,18 @@ def install() -> None:
     if hasattr(torch.serialization, "safe_globals"):
         ScanNetPairDataset.get_data = _reading_arrays(ScanNetPairDataset.get_data)
         ScanNetDataset.__init__ = _reading_arrays(ScanNetDataset.__init__)
-    if not hasattr(np, "in1d"):  # gone in NumPy 2.4; InstanceParser asks for it
-        np.in1d = in1d  # noqa: NPY201
+    put_back_in1d()
     OneCycleLR.__init__ = _after_the_start(OneCycleLR.__init__)
     ExceptionWriter.__exit__ = _in_one_line(ExceptionWriter.__exit__)
     for name in ("PG-v1m1", "PG-v1m2"):
         kind = MODELS.get(name)
         kind.forward = _without_things(kind.forward)
+
+
+def put_back_in1d() -> None:
+    """Let ``InstanceParser`` have ``np.in1d``, which is gone in NumPy 2.4."""
+    if not hasattr(np, "in1d"):
+        np.in1d = in1d  # noqa: NPY201
 
 
 def default_config_parser(file: str, options: dict[str, Any] | None) -> Any:

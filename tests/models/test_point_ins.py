@@ -52,6 +52,17 @@ def model(branch=SPATIAL, **options):
     return build_model(config)
 
 
+def plain():
+    """Two clouds as they are evaluated, without views."""
+    points = scene(0)
+    return {
+        "coord": points,
+        "feat": torch.cat([points, points], 1),
+        "offset": torch.tensor([400, len(points)]),
+        "grid_size": 0.05,
+    }
+
+
 def step(net, data, progress=0.5, seed=0):
     net.train()
     net.set_progress(progress)
@@ -151,14 +162,8 @@ def test_targets_find_the_boxes():
 
 
 def test_predicts_an_offset_for_every_point():
-    net = model(up_cast_level=1)
-    points = scene(0)
-    data = {
-        "coord": points,
-        "feat": torch.cat([points, points], 1),
-        "offset": torch.tensor([400, len(points)]),
-        "grid_size": 0.05,
-    }
+    net, data = model(up_cast_level=1), plain()
+    points = data["coord"]
     net.eval()
     output = net.predict_offsets(data)
     assert output["shift"].shape == points.shape
@@ -253,14 +258,7 @@ def test_nothing_of_the_last_step_is_held_in_the_next():
 
 
 def test_predicted_offsets_do_not_hang_on_what_was_drawn_before():
-    torch.manual_seed(0)
-    points = scene(0)
-    data = {
-        "coord": points,
-        "feat": torch.cat([points, points], 1),
-        "offset": torch.tensor([400, len(points)]),
-        "grid_size": 0.05,
-    }
+    data = plain()
     net = model(backbone={**BACKBONE, "shuffle_orders": True}).eval()
     first = net.predict_offsets(copy.deepcopy(data))["shift"]
     torch.manual_seed(1)

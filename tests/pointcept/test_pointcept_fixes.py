@@ -88,7 +88,12 @@ def test_a_folder_without_scenes_is_an_error_of_the_user(in_data, tmp_path):
         small_runs.train(cfg)
 
 
-def test_what_numpy_no_longer_has_is_put_back():
+def test_what_numpy_no_longer_has_is_put_back(monkeypatch):
+    from pointins_plugin.host import pointcept_fixes
+
+    monkeypatch.setattr(np, "in1d", None, raising=False)  # put back after the test
+    del np.in1d  # noqa: NPY201
+    pointcept_fixes.put_back_in1d()
     assert np.in1d([1, 2, 3], [2]).tolist() == [False, True, False]  # noqa: NPY201
 
 
