@@ -190,7 +190,7 @@ hooks = [
     dict(
         type="LabelFreeInstanceEvaluator",
         radius=0.75 * grid_size,
-        baseline_radius=1.5 * grid_size,
+        baseline_radius=1.25 * grid_size,
         bandwidth=0.03,
         min_size=20,
         min_region=20,

@@ -105,7 +105,7 @@ hooks = [
     dict(
         type="LabelFreeInstanceEvaluator",
         radius=0.75 * grid_size,
-        baseline_radius=1.5 * grid_size,
+        baseline_radius=1.25 * grid_size,
         bandwidth=2 * grid_size,
         min_size=20,
         min_region=20,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import STOP_CODES, StopSignals
+from pointins_plugin.study.geometry import measure_geometry
 from pointins_plugin.study.ladder import (
     FINETUNING,
     LADDER,
@@ -29,7 +30,14 @@ from pointins_plugin.study.report import (
     study_page,
 )
 from pointins_plugin.study.runs import child_environment, last_line, write_text
-from pointins_plugin.study.unit import forget, mark, run_unit, status, unit_folder
+from pointins_plugin.study.unit import (
+    digest,
+    forget,
+    mark,
+    run_unit,
+    status,
+    unit_folder,
+)
 
 QUICK = "quick"
 _LOG = "unit.log"
@@ -124,7 +132,8 @@ def run(words: Sequence[str] | None = None) -> None:
             for unit, word in states.items():
                 print(f"{word:<8} {unit.name}: {unit.row.title}")
             return
-        failed = _run_units(args, states)
+        without = _measure_geometry(ladder, units, args)
+        failed = _run_units(args, states) or without
     print(write_page(ladder, args.results, args.size))
     if failed:
         raise UserError(failed)
@@ -141,6 +150,27 @@ def _state(ladder: Ladder, unit: Unit, args: argparse.Namespace) -> str:
         forget(unit, args.size, args.out, args.results)
         return "to do"
     return word
+
+
+def _measure_geometry(
+    ladder: Ladder, units: Sequence[Unit], args: argparse.Namespace
+) -> str | None:
+    """Measure what coordinates alone find, where it is not known yet.
+
+    Returns what failed in one line, or None.
+    """
+    failed = None
+    for data, seed in dict.fromkeys((unit.data, unit.seed) for unit in units):
+        since = time.monotonic()
+        try:
+            if not measure_geometry(ladder, data, seed, args.size, args.results):
+                continue
+            said = f"{(time.monotonic() - since) / 60:.1f} min"
+        except UserError as error:
+            said = str(error)
+            failed = failed or f"{data}: geometry alone could not be measured: {said}"
+        print(f"{data}, seed {seed}, geometry alone: {said}", flush=True)
+    return failed
 
 
 def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
@@ -254,7 +284,8 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
     notes = results / f"notes{mark(size)}.md"
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     page = results.with_name(f"{results.name}{mark(size)}.md")
-    write_text(page, study_page(report, results, text))
+    changed = _changed(ladder, report.results, size)
+    write_text(page, study_page(report, results, text, changed))
     short = readme_table(report)
     readme = results.parent.parent / "README.md"
     if size == "small" and readme.is_file():
@@ -262,3 +293,25 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
         if replaced is not None:
             write_text(readme, replaced)
     return f"{short}\n\npage      {page}"
+
+
+def _changed(ladder: Ladder, found: Sequence[dict], size: str) -> list[str]:
+    """Return the names of results that were made with other settings than now.
+
+    Of a row whose prior is read off labelled scenes, which may not be here, nothing is
+    said.
+    """
+    wanted: dict[tuple[str, str, str], str] = {}
+    names = []
+    for result in found:
+        row = ladder.rows.get(result["row"])
+        if row is None or row.empirical_prior:
+            continue
+        unit = Unit(result["data"], row, result["seed"])
+        for stage, was in result["stages"].items():
+            place = (unit.data, row.name, stage)
+            if place not in wanted:
+                wanted[place] = digest(ladder.config(unit, stage, size))
+            if was.get("settings", wanted[place]) != wanted[place]:
+                names.append(f"{unit.name} ({stage})")
+    return names

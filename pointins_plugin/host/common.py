@@ -1,7 +1,7 @@
 """Names that are the plugin's own on either host."""
 
 from .standalone.checkpoint import load_checkpoint
-from .standalone.env import seeded
+from .standalone.env import derive_seed, seeded
 from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
 from .standalone.nuscenes import NuScenesDataset
 from .standalone.point_group import bias_losses
@@ -20,6 +20,7 @@ __all__ = [
     "SemanticKITTIDataset",
     "StopSignals",
     "bias_losses",
+    "derive_seed",
     "load_all",
     "load_checkpoint",
     "seeded",

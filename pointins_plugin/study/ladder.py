@@ -24,6 +24,8 @@ LADDER, ABLATIONS = "ladder", "ablations"
 PARTS = (LADDER, ABLATIONS)
 BASELINE = "dos"  # what rows are compared with
 WHOLE = "pointins-spatial"  # what ablations change
+GEOMETRY = "geometry"  # names results of baselines that see coordinates alone
+EVALUATOR = "LabelFreeInstanceEvaluator"
 SPARSE = "spunet"  # names configs of the other backbone
 # Helper values of configs that are read through `model` alone. Left in, a preset that
 # changes would change baselines that only carry it.
@@ -155,8 +157,17 @@ class Ladder:
                     ]
         return found
 
-    def config(self, unit: Unit, stage: str, size: str) -> Config:
+    def config(
+        self, unit: Unit, stage: str, size: str, baselines: bool = False
+    ) -> Config:
         """Return the config of a training run, or of the linear probe.
+
+        Args:
+            unit: a row on a data set with a seed.
+            stage: of it.
+            size: of the study.
+            baselines: leave in the evaluator what it asks for of geometry alone,
+                which does not hang on a row and is measured apart.
 
         Raises:
             UserError: there is none for this row and data set.
@@ -175,6 +186,9 @@ class Ladder:
             "seed": unit.seed,
         }
         if pretrains:
+            if not baselines:
+                change[f"hooks.{EVALUATOR}.baselines"] = []
+                change[f"hooks.{EVALUATOR}.baseline_radius"] = None
             change.update(unit.row.change)
             replaced = dict(unit.row.replace)
             if unit.row.empirical_prior:

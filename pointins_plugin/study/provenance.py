@@ -16,10 +16,23 @@ from pointins_plugin.paths import PACKAGE
 def provenance() -> dict[str, Any]:
     """Return ``date`` (UTC, seconds), ``commit`` and ``machine``; plain values."""
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": date(),
         "commit": commit(),
         "machine": machine(),
     }
+
+
+def date() -> str:
+    """Return now, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def joined(first: str | None, then: str | None) -> str | None:
+    """Return the commits of a run that was begun at one and went on at another."""
+    known = [commit for commit in (first or "").split(", ") if commit]
+    if then and then not in known:
+        known.append(then)
+    return ", ".join(known) or None
 
 
 def machine() -> dict[str, Any]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from pointins_plugin.evaluation.label_free import TITLES
 from pointins_plugin.pictures import save_curves, save_dots
-from pointins_plugin.study.claims import CLAIMED, claims
+from pointins_plugin.study.claims import CLAIMED, Claim, claims
 from pointins_plugin.study.ladder import (
     BASELINE,
+    GEOMETRY,
     INSTANCES,
     LADDER,
     LINEAR,
@@ -27,15 +28,16 @@ from pointins_plugin.study.scores import summary
 from pointins_plugin.study.tables import (
     NAMES,
     Column,
+    Deviation,
     by_seed,
     difference,
     linear_columns,
     main_metrics,
-    noise_of_one,
     paired,
     scores_of,
     spread,
     table,
+    worth_of_one,
 )
 from pointins_plugin.study.unit import figure_path, mark, read_result, worst_path
 
@@ -47,11 +49,13 @@ _WITHOUT_LABELS = [
     Column("label-free AP50", scores_of(PRETRAINING, "methods", "components", "ap50")),
 ]
 _DIFFERENCES = (
-    "Differences, here and below, are means over runs with the same seed, ± two "
-    "standard errors; what is within them is called noise. Of three seeds that is a "
-    "rough guide, of two hardly one. *Two deviations of one "
-    "seed*, pooled over the rows that have more, say what a difference of single runs "
-    "may be by chance. Whether an expectation is met goes by the mean."
+    "Differences, here and below, are means over runs with the same seed, ± half the "
+    "95 % interval (Student's t). Two or three seeds say little of their own spread, "
+    "so the deviation between seeds is pooled over all rows of a data set that have "
+    "several; a table's last line gives the interval of a single seed and, in "
+    "brackets, the degrees of freedom. *Noise*: zero is inside. *Met* or *not met*: "
+    "what was expected is outside, else *undecided*. Seeds change weights, views and "
+    "sampling, never the scenes."
 )
 
 
@@ -108,12 +112,14 @@ class Report:
         size: str = "small",
     ):
         self.ladder = ladder
-        self.results = list(results)
+        self.results = [r for r in results if r["row"] != GEOMETRY]
+        self.geometry = [r for r in results if r["row"] == GEOMETRY]
         self.size = size
 
     def of(self, data: str, row: str) -> list[Mapping[str, Any]]:
-        """Return the results of a row, a seed each."""
-        mine = [r for r in self.results if (r["data"], r["row"]) == (data, row)]
+        """Return the results of a row, or of geometry alone, a seed each."""
+        every = self.geometry if row == GEOMETRY else self.results
+        mine = [r for r in every if (r["data"], r["row"]) == (data, row)]
         return sorted(mine, key=lambda r: r["seed"])
 
     def rows(self, data: str, part: str) -> list[str]:
@@ -168,18 +174,14 @@ class Report:
         return table(["", *(c.title for c in columns)], rows)
 
     def _geometry(self, data: str) -> list[list[str]]:
-        """Return rows of the baselines that see coordinates only, one run a seed."""
+        """Return rows of the baselines that see coordinates only."""
         rows = []
         for method in ("hdbscan", "plane_components", "oracle"):
             columns = [
-                Column("", scores_of(PRETRAINING, "methods", method, key))
+                Column("", scores_of(GEOMETRY, "methods", method, key))
                 for key in ("map", "ap50", "ap25")
             ]
-            runs = {}
-            for run in self.results:
-                if run["data"] == data and not math.isnan(columns[0].value(run)):
-                    runs.setdefault(run["seed"], run)
-            cells = [column.cell(list(runs.values())) for column in columns]
+            cells = [column.cell(self.of(data, GEOMETRY)) for column in columns]
             if any(cell != "-" for cell in cells):
                 background = "ground" if self.panoptic(data) else "planes"
                 title = TITLES[method].format(background=background)
@@ -189,11 +191,10 @@ class Report:
     def differences(self, data: str, part: str) -> str | None:
         """Return tables of differences, one for each row that others are beside.
 
-        Their last line says what the difference of a single seed may be by chance.
+        Their last line says how far that of a single seed may be off by chance.
         """
         main = main_metrics(self.panoptic(data))[0]
         every = [*linear_columns(main), *_WITHOUT_LABELS]
-        compared = [r for r in self.ladder.rows.values() if r.beside != r.name]
         own = [self.ladder.rows[name] for name in self.rows(data, part)]
         tables = []
         for base in dict.fromkeys(row.beside for row in own):
@@ -201,22 +202,31 @@ class Report:
             columns = [c for c in every if any(self._gains(data, r, c) for r in rows)]
             if not columns:
                 continue
+            spreads = [self._deviation(data, c) for c in columns]
             lines = [
-                [
-                    row.title,
-                    *(difference(self._gains(data, row, c), c.digits) for c in columns),
+                [row.title]
+                + [
+                    difference(self._gains(data, row, c), spread, c.digits)
+                    for c, spread in zip(columns, spreads, strict=True)
                 ]
                 for row in rows
             ]
-            noise = [
-                noise_of_one([self._gains(data, row, c) for row in compared], c.digits)
-                for c in columns
+            worth = [
+                worth_of_one(spread, c.digits)
+                for c, spread in zip(columns, spreads, strict=True)
             ]
-            if any(cell != "-" for cell in noise):
-                lines.append(["*two deviations of one seed*", *noise])
+            if any(cell != "-" for cell in worth):
+                lines.append(["*one seed*", *worth])
             head = f"difference to {self.ladder.rows[base].title}"
             tables.append(table([head, *(c.title for c in columns)], lines))
         return "\n\n".join(tables) or None
+
+    def _deviation(self, data: str, column: Column) -> Deviation:
+        """Return that of a difference of two rows in one seed, from all rows."""
+        rows = (by_seed(column, self.of(data, name)) for name in self.ladder.rows)
+        return Deviation.between(
+            [value for value in row.values() if math.isfinite(value)] for row in rows
+        )
 
     def _gains(self, data: str, row: Row, column: Column) -> list[float]:
         """Return a row's values less those of the row it is beside, a seed each."""
@@ -231,14 +241,24 @@ class Report:
             return None
         rows = [
             [each[0].title]
-            + [
-                claim.cell(self.of(d, name), self.of(d, row.beside))
-                for d, claim in zip(data, each, strict=True)
-            ]
+            + [self._held(claim, d, row) for d, claim in zip(data, each, strict=True)]
             for each in zip(*(claims(self.panoptic(d)) for d in data), strict=True)
         ]
         title = f"{row.title}, to {self.ladder.rows[row.beside].title}"
         return table([title, *data], rows)
+
+    def _held(self, claim: Claim, data: str, row: Row) -> str:
+        """Return what became of a claim of a row on a data set."""
+
+        def gains(row: Row) -> list[float]:
+            names = (row.name, row.beside, GEOMETRY)
+            return claim.gains(*(self.of(data, name) for name in names))
+
+        if claim.other is None:
+            deviation = self._deviation(data, claim.own)
+        else:
+            deviation = Deviation.pooled(gains(r) for r in self.ladder.rows.values())
+        return claim.cell(gains(row), deviation)
 
     def where(self) -> str:
         """Return what the numbers were made by: machines, commits, dates, sizes."""
@@ -247,7 +267,7 @@ class Report:
         for entry in (*stages, *self.results):
             if "machine" in entry:
                 machines[_machine(entry["machine"])] = None
-                commits.add(entry["commit"] or "no checkout")
+                commits.update((entry["commit"] or "no checkout").split(", "))
         dates = sorted(r["date"][:10] for r in self.results)
         hours = sum(_minutes(r) for r in self.results) / 60
         days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
@@ -324,7 +344,9 @@ def readme_table(report: Report) -> str:
     return table(["linear probes", *(c.title for _, c in columns)], rows)
 
 
-def study_page(report: Report, folder: Path, notes: str = "") -> str:
+def study_page(
+    report: Report, folder: Path, notes: str = "", changed: Sequence[str] = ()
+) -> str:
     """Return the page of a study.
 
     Args:
@@ -332,6 +354,7 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
         folder: of results, beside the page; figures that it holds are shown.
         notes: Markdown written by hand, put after the claims; its links are from
             ``folder``.
+        changed: names of results whose settings are no more the study's.
     """
     size = "" if report.size == "small" else f" Size `{report.size}`"
     blocks = [
@@ -365,6 +388,11 @@ def study_page(report: Report, folder: Path, notes: str = "") -> str:
     if report.mixed():
         mixed = ", ".join(report.mixed())
         blocks.append(f"Seeds of different settings (run again): {mixed}.")
+    if changed:
+        blocks.append(
+            "Made with other settings than the study has now (`--again` repeats them): "
+            f"{', '.join(changed)}."
+        )
     titles = {"ladder": "Main ladder", "ablations": "Ablations"}
     for data, options in report.ladder.values["data"].items():
         if not any(report.rows(data, part) for part in PARTS):

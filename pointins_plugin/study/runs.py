@@ -20,7 +20,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import STOP_CODES, Config, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
-from pointins_plugin.study.provenance import provenance
+from pointins_plugin.study.provenance import date, joined, provenance
 
 RECORD, LOG, LOCK = "step.json", "console.log", ".lock"
 _LAST = Path("model") / "model_last.pth"
@@ -63,7 +63,8 @@ class Record:
         begun: when the attempt began that has not ended (seconds since the epoch).
         done: it ended as it should.
         digest: of its last checkpoint, "" until it is done.
-        provenance: date, commit and machine of its end.
+        provenance: machine, and commit when it began (each, if it went on at
+            another); the date of its end.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -176,8 +177,11 @@ def run_step(step: Step) -> Record:
         if before == "done":
             return record
         now = settings(step)
-        spent = 0.0 if before == "to do" else _seconds(step, record)
-        record = Record(now, spent, time.time())
+        made, spent = provenance(), 0.0
+        if before == "begun":
+            spent = _seconds(step, record)
+            made["commit"] = joined(record.provenance.get("commit"), made["commit"])
+        record = Record(now, spent, time.time(), provenance=made)
         record.write(step.folder)
         source, options = step.config, list(step.options)
         if before == "begun":
@@ -192,7 +196,7 @@ def run_step(step: Step) -> Record:
                 record,
                 done=True,
                 digest=_digest(step.checkpoint),
-                provenance=provenance(),
+                provenance={**made, "date": date()},
             )
         finally:
             spent += time.perf_counter() - started

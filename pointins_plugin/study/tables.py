@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from pointins_plugin.study.ladder import LINEAR
 from pointins_plugin.study.scores import summary
@@ -94,34 +95,78 @@ def paired(own: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
     return [value for value in found if math.isfinite(value)]
 
 
-def difference(gains: Sequence[float], digits: int = 1) -> str:
-    """Return the mean of paired differences, twice its standard error, its worth.
+@dataclass(frozen=True)
+class Deviation:
+    """How far a difference of one seed is from its mean, pooled over rows.
 
-    Inside twice the standard error it is called noise; of a single seed nothing is
-    known, and little of two, which is said.
+    Two or three seeds say next to nothing of their own spread: two that happen to
+    agree would make any difference look certain. So the deviation between seeds is
+    taken to be the same for all rows of a data set, and estimated from all of them.
+
+    Attributes:
+        value: standard deviation; NaN where no row has two seeds.
+        free: degrees of freedom it was estimated with.
+    """
+
+    value: float
+    free: int
+
+    @classmethod
+    def pooled(cls, rows: Iterable[Sequence[float]]) -> "Deviation":
+        """Pool rows of values that are differences already, a seed each."""
+        several = [np.asarray(row) for row in rows if len(row) > 1]
+        free = sum(len(row) - 1 for row in several)
+        squares = sum(float(np.square(row - row.mean()).sum()) for row in several)
+        return cls(math.sqrt(squares / free) if free else math.nan, free)
+
+    @classmethod
+    def between(cls, rows: Iterable[Sequence[float]]) -> "Deviation":
+        """Return that of the difference of two rows, from each row's own values.
+
+        Rows of one seed are taken to be independent. They share their first weights
+        and the order of scenes, but measured so (``docs/study.md``) paired differences
+        spread no less than this.
+        """
+        own = cls.pooled(rows)
+        return cls(math.sqrt(2) * own.value, own.free)
+
+    def interval(self, seeds: int) -> float:
+        """Return half the 95 % interval of a mean over seeds, by Student's t."""
+        if not self.free or not seeds:
+            return math.nan
+        return float(student_t.ppf(0.975, self.free)) * self.value / math.sqrt(seeds)
+
+
+def difference(gains: Sequence[float], deviation: Deviation, digits: int = 1) -> str:
+    """Return the mean of paired differences, its 95 % interval, and its worth.
+
+    Where the interval holds zero it is called noise.
     """
     if not gains:
         return "-"
     mean = float(np.mean(gains))
-    text = f"{mean:+.{digits}f}"
-    if len(gains) == 1:
-        return f"{text} (one seed)"
-    error = 2 * float(np.std(gains, ddof=1)) / math.sqrt(len(gains))
-    few = ", two seeds" if len(gains) == 2 else ""
-    noise = "" if abs(mean) > error else ", noise"
-    return f"{text} (± {error:.{digits}f}{few}{noise})"
+    error = deviation.interval(len(gains))
+    said = [] if math.isnan(error) else [f"± {error:.{digits}f}"]
+    said += {1: ["one seed"], 2: ["two seeds"]}.get(len(gains), [])
+    if abs(mean) <= error:
+        said.append("noise")
+    return f"{mean:+.{digits}f} ({', '.join(said)})" if said else f"{mean:+.{digits}f}"
 
 
-def noise_of_one(gains: Iterable[Sequence[float]], digits: int = 1) -> str:
-    """Return two standard deviations of one seed's difference, as text.
+def verdict(gains: Sequence[float], deviation: Deviation, least: float) -> str:
+    """Return whether a mean difference is above ``least``: met, not met, undecided.
 
-    Args:
-        gains: a row's paired differences each; rows with more than one are pooled.
-        digits: shown after the point.
+    Undecided where the interval holds ``least``, or there is none.
     """
-    several = [row for row in gains if len(row) > 1]
-    free = sum(len(row) - 1 for row in several)
-    if not free:
+    mean = float(np.mean(gains))
+    error = deviation.interval(len(gains))
+    if abs(mean - least) > error:
+        return "met" if mean > least else "**not met**"
+    return "undecided"
+
+
+def worth_of_one(deviation: Deviation, digits: int = 1) -> str:
+    """Return the interval of a single seed's difference, as text."""
+    if not deviation.free:
         return "-"
-    squares = sum(float(np.var(row)) * len(row) for row in several)
-    return f"± {2 * math.sqrt(squares / free):.{digits}f}"
+    return f"± {deviation.interval(1):.{digits}f} ({deviation.free})"

@@ -27,7 +27,7 @@ from pointins_plugin.study.measures import (
     stage_scores,
     steps_taken,
 )
-from pointins_plugin.study.provenance import provenance
+from pointins_plugin.study.provenance import date, provenance
 from pointins_plugin.study.runs import Record, Step, run_step, write_json
 
 
@@ -154,6 +154,7 @@ def run_unit(
     if "encoder_parameters" in before:
         result["encoder_parameters"] = before["encoder_parameters"]
     written = before or result
+    began = provenance()
     start = _pretrained(unit, folder) if PRETRAINING in skip else None
     for stage in unit.stages():
         if stage in skip:
@@ -165,8 +166,9 @@ def run_unit(
             made = {"settings": digest(cfg), "start": origin, "version": VERSION}
             if made.items() <= stages.get(LINEAR, {}).items():
                 continue
+            place = provenance()
             probe, found = _linear(cfg, start)
-            stages[LINEAR] = {**made, **found, **provenance()}
+            stages[LINEAR] = {**made, **found, **place, "date": date()}
             result["encoder_parameters"] = _weights(probe)
             if unit.row.part == LADDER:
                 _draw(ladder, unit, size, results, probe, found["scores"])
@@ -185,9 +187,10 @@ def run_unit(
                 "curves": curves(step.folder),
                 "steps": steps_taken(step.folder),
                 "seconds": round(record.seconds, 1),
+                "checkpoint": record.digest,
                 **record.provenance,
             }
-        written = {**result, **provenance()}
+        written = {**result, **began, "date": date()}
         write_json(path, written)
     return written
 

@@ -29,6 +29,21 @@ def fake(monkeypatch):
     return training
 
 
+@pytest.fixture(autouse=True)
+def geometry(monkeypatch):
+    """Note whose geometry is measured; that of streets cannot be."""
+    measured = []
+
+    def measure(ladder, data, seed, size, results):
+        if data == "streets":
+            raise UserError("no street")
+        measured.append((data, seed))
+        return measured.count((data, seed)) == 1
+
+    monkeypatch.setattr(study, "measure_geometry", measure)
+    return measured
+
+
 class Starter:
     """Runs units in this process; hands out processes that end at once, or wait."""
 
@@ -94,13 +109,31 @@ def test_what_is_not_done_is_run_and_the_page_written(started, tmp_path, capsys)
     assert len(starter.names) == 4
 
 
-def test_dry_run_starts_nothing(started, tmp_path, capsys):
+def test_geometry_is_measured_once_for_a_data_set_and_seed(started, geometry, capsys):
+    _, options = started
+    study.run([*options, *FEW])
+    assert geometry == [("mosd", 0), ("mosd", 1)]
+    assert "mosd, seed 1, geometry alone: 0.0 min" in capsys.readouterr().out
+    study.run([*options, *FEW])
+    assert "geometry alone" not in capsys.readouterr().out  # it is known
+
+
+def test_runs_go_on_where_geometry_fails(started, capsys):
+    starter, options = started
+    few = ["--data", "mosd", "streets", "--rows", "dos"]
+    with pytest.raises(UserError, match=r"streets: geometry alone .* no street"):
+        study.run([*options, *few])
+    assert len(starter.names) == 2
+
+
+def test_dry_run_starts_nothing(started, geometry, tmp_path, capsys):
     starter, options = started
     study.run([*options, *FEW, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert all(line.startswith("to do") for line in lines)
     assert not starter.names
+    assert not geometry
     assert not (tmp_path / "docs").exists()
 
 
@@ -188,6 +221,18 @@ def test_the_readmes_table_is_put_between_its_markers(fake, tmp_path, monkeypatc
     text = readme.read_text()
     assert text.startswith(f"top\n{BEGIN}\n| linear probes |")
     assert text.endswith(f"{END}\nbottom\n")
+
+
+def test_the_page_names_results_of_other_settings(started, tmp_path, monkeypatch):
+    _, options = started
+    study.run([*options, *FEW])
+    page = tmp_path / "docs/study-quick.md"
+    assert "other settings" not in page.read_text()
+    path = tmp_path / "docs/study/runs/mosd-dos-seed1-quick.json"
+    path.write_text(path.read_text().replace('"settings": "', '"settings": "x', 1))
+    study.run([*options, "--report"])
+    (line,) = [x for x in page.read_text().splitlines() if "other settings" in x]
+    assert line.endswith("repeats them): mosd-dos-seed1 (pretraining).")
 
 
 def test_without_results_there_is_no_page(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pointins_plugin.study.ladder import Ladder
@@ -20,9 +21,11 @@ from pointins_plugin.study.report import (
 )
 from pointins_plugin.study.tables import (
     Column,
+    Deviation,
     difference,
-    noise_of_one,
     paired,
+    verdict,
+    worth_of_one,
 )
 
 MACHINE = {
@@ -78,11 +81,16 @@ def ladder():
 
 @pytest.fixture
 def report(ladder):
-    methods = {"components": GEOMETRY, "plane_components": GEOMETRY}
-    offsets = {"offset_r2": 0.5, "offset_cosine": 0.75, "methods": methods}
+    offsets = {"offset_r2": 0.5, "offset_cosine": 0.75}
+    offsets["methods"] = {"components": GEOMETRY}
+    stage = {"scores": {"methods": {"plane_components": GEOMETRY}}, "seconds": 1.0}
+    alone = {"data": "mosd", "row": "geometry", "size": "small", **MADE}
+    alone["stages"] = {"geometry": stage}
     return Report(
         ladder,
         [
+            {**alone, "seed": 0},
+            {**alone, "seed": 1},
             result("dos", 1, 22.0, 0.3),
             result("dos", 0, 18.0, 0.3),
             result("pointins-spatial", 0, 30.0, 0.5, **offsets),
@@ -140,17 +148,20 @@ def test_label_free_scores_stand_beside_geometry(report):
     assert "| *components, planes removed* |  |  | 30.0 ± 0.0 | 50.0 ± 0.0 |" in table
 
 
-def test_geometry_has_one_value_a_seed(ladder):
-    """Scenes are sampled by seed, so that geometry differs between seeds."""
-
-    def run(row, seed, ap):
+def test_geometry_is_measured_apart(ladder):
+    def run(row, stage, seed, ap):
         scores = {"map": ap, "ap50": ap, "ap25": ap}
-        methods = {"plane_components": scores}
-        return result(row, seed, 1.0, 0.1, offset_r2=0.1, methods=methods)
+        made = result("scratch", seed, 1.0, 0.1)
+        methods = {"plane_components": scores, "components": scores}
+        made["stages"] = {stage: {"scores": {"methods": methods}, "seconds": 1.0}}
+        return {**made, "row": row}
 
-    found = [run("pointins-spatial", 0, 30.0), run("pointins-spatial", 1, 34.0)]
-    found.append(run("offset-only", 0, 30.0))
-    table = Report(ladder, found).label_free("mosd", "ladder")
+    found = [run("geometry", "geometry", 0, 30.0), run("geometry", "geometry", 1, 34.0)]
+    # what a run of earlier times says of geometry is not read
+    found.append(run("pointins-spatial", "pretraining", 0, 99.0))
+    report = Report(ladder, found)
+    assert len(report.results) == 1
+    table = report.label_free("mosd", "ladder")
     assert "| *components, planes removed* |  |  | 32.0 ± 2.8 |" in table
 
 
@@ -158,14 +169,26 @@ def seeds(*values):
     return dict(enumerate(values))
 
 
-def test_difference_is_noise_inside_two_standard_errors():
-    # 2 and 4: mean 3, deviation sqrt(2), error sqrt(2) / sqrt(2) = 1
-    assert difference([2.0, 4.0]) == "+3.0 (± 2.0, two seeds)"
-    assert difference([0.5, 1.5]) == "+1.0 (± 1.0, two seeds, noise)"
-    # 1, 2 and 3: mean 2, deviation 1, error 1 / sqrt(3)
-    assert difference([1.0, 2.0, 3.0], 2) == "+2.00 (± 1.15)"
-    assert difference([3.0]) == "+3.0 (one seed)"
-    assert difference([]) == "-"
+def test_difference_is_noise_inside_its_interval():
+    # of four degrees of freedom, t is 2.776: 2.776 * 1.5 / sqrt(3) = 2.40
+    some = Deviation(1.5, 4)
+    assert difference([1.0, 2.0, 3.3], some) == "+2.1 (± 2.4, noise)"
+    assert difference([1.0, 2.0, 4.5], some, 2) == "+2.50 (± 2.40)"
+    assert difference([2.0, 4.0], some) == "+3.0 (± 2.9, two seeds)"
+    assert difference([-4.1], some) == "-4.1 (± 4.2, one seed, noise)"
+    nothing = Deviation(float("nan"), 0)
+    assert difference([3.0], nothing) == "+3.0 (one seed)"
+    assert difference([1.0, 2.0, 3.0], nothing) == "+2.0"
+    assert difference([], some) == "-"
+
+
+def test_a_verdict_needs_what_was_expected_outside_the_interval():
+    some = Deviation(1.5, 4)  # ± 4.2 of one seed
+    assert verdict([7.8], some, 3.5) == "met"
+    assert verdict([7.6], some, 3.5) == "undecided"
+    assert verdict([-0.6], some, 3.5) == "undecided"
+    assert verdict([-0.7], some, 3.5) == "**not met**"
+    assert verdict([9.0], Deviation(float("nan"), 0), 3.5) == "undecided"
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -174,11 +197,29 @@ def test_differences_are_taken_seed_by_seed():
     assert paired(seeds(float("nan"), 4.0), seeds(8.0, 3.0)) == [1.0]
 
 
-def test_noise_of_one_seed_is_pooled_over_rows_that_have_more():
-    # squares about the means: 2 of one degree, 8 of two; deviation sqrt(10 / 3)
+def test_deviation_is_pooled_over_rows_that_have_several_seeds():
+    # squares about the means: 2 of one degree, 8 of two; variance 10 / 3
     rows = [[2.0, 4.0], [7.0, 9.0, 11.0], [50.0], []]
-    assert noise_of_one(rows) == f"± {2 * (10 / 3) ** 0.5:.1f}" == "± 3.7"
-    assert noise_of_one([[5.0], []]) == "-"
+    pooled = Deviation.pooled(rows)
+    assert pooled.free == 3
+    assert pooled.value == pytest.approx((10 / 3) ** 0.5)
+    # two independent rows differ by twice the variance
+    assert Deviation.between(rows).value == pytest.approx((20 / 3) ** 0.5)
+    assert (
+        worth_of_one(pooled) == f"± {3.1824 * (10 / 3) ** 0.5:.1f} (3)" == "± 5.8 (3)"
+    )
+    assert worth_of_one(Deviation.pooled([[5.0], []])) == "-"
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Rows of nothing but noise: about one difference in twenty is called one."""
+    draw = np.random.default_rng(0)
+    called = 0
+    for _ in range(2000):
+        rows = draw.normal(size=(5, 3))
+        gains = list(rows[0] - rows[1])
+        called += "noise" not in difference(gains, Deviation.between(rows))
+    assert 60 < called < 140
 
 
 def test_differences_to_dos(report):
@@ -186,22 +227,25 @@ def test_differences_to_dos(report):
     assert table.startswith("| difference to DOS | linear AP |")
     (line,) = lines(table, "| PointINS")
     # 30 less 18 and 34 less 22, whatever the order of the files
-    assert "+12.0 (± 0.0, two seeds)" in line
+    # squares of the two rows 8 and 8, of two degrees: sqrt(2 * 8) * 4.303 / sqrt(2)
+    assert "+12.0 (± 12.2, two seeds, noise)" in line
     assert "+0.20 (± 0.00, two seeds)" in line
     (line,) = lines(table, "| no pre-training")
-    assert "-13.0 (one seed)" in line
+    assert "-13.0 (± 17.2, one seed, noise)" in line
     assert not lines(table, "| DOS")
 
 
 def test_tables_say_what_one_seed_is_worth(ladder):
-    found = [result("dos", seed, 20.0, 0.3) for seed in (0, 1)]
-    found += [result("sonata", 0, 21.0, 0.3), result("sonata", 1, 25.0, 0.3)]
+    found = [result("dos", 0, 20.0, 0.3), result("dos", 1, 22.0, 0.3)]
+    found += [result("sonata", 0, 21.0, 0.3)]
     table = Report(ladder, found).differences("mosd", "ladder")
-    (line,) = lines(table, "| *two deviations of one seed*")
-    # 1 and 5: deviation sqrt(8); DOS's differences to itself take no part
-    assert line.split("|")[2].strip() == f"± {2 * 8**0.5:.1f}"
-    table = Report(ladder, found[:3]).differences("mosd", "ladder")
-    assert not lines(table, "| *two deviations of one seed*")
+    (line,) = lines(table, "| *one seed*")
+    # 20 and 22: variance 2, of a difference 4; of one degree t is 12.706
+    assert line.split("|")[2].strip() == "± 25.4 (1)"
+    table = Report(ladder, found[1:]).differences("mosd", "ladder")
+    assert table is None  # no seed is both's
+    table = Report(ladder, [found[0], found[2]]).differences("mosd", "ladder")
+    assert not lines(table, "| *one seed*")
 
 
 def test_rows_stand_under_the_row_they_are_compared_with(ladder):
@@ -209,15 +253,15 @@ def test_rows_stand_under_the_row_they_are_compared_with(ladder):
     on_sonata = result("pointins-sonata", 1, 25.0, 0.4)
     dos = result("dos", 1, 10.0, 0.3)
     table = Report(ladder, [*of_sonata, on_sonata]).differences("mosd", "ladder")
-    head, _, line = table.splitlines()
+    head, _, line, _ = table.splitlines()
     assert head.startswith("| difference to Sonata |")
-    assert line.startswith("| PointINS on Sonata | +1.0 (one seed) |")
+    assert line.startswith("| PointINS on Sonata | +1.0 (± 50.8, one seed, noise) |")
     tables = Report(ladder, [dos, on_sonata, *of_sonata]).differences("mosd", "ladder")
     first, second = tables.split("\n\n")
     (line,) = lines(first, "| Sonata")
-    assert "+14.0 (one seed)" in line
+    assert "+14.0 (± 50.8, one seed, noise)" in line
     assert not lines(first, "| PointINS")
-    assert lines(second, "| PointINS on Sonata | +1.0 (one seed)")
+    assert lines(second, "| PointINS on Sonata | +1.0 (± 50.8, one seed, noise)")
     assert Report(ladder, [on_sonata]).differences("mosd", "ladder") is None
 
 

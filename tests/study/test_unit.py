@@ -11,7 +11,7 @@ from fake_training import SCORES, FakeTraining, fake_probes
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
-from pointins_plugin.study import runs, unit
+from pointins_plugin.study import provenance, runs, unit
 from pointins_plugin.study.ladder import LINEAR, PRETRAINING, STAGES, Ladder, Unit
 from pointins_plugin.study.unit import (
     digest,
@@ -67,6 +67,7 @@ def test_a_row_of_the_ladder_goes_through_all_stages(run, fake, ladder, tmp_path
     assert result["stages"]["instances"]["scores"]["ap50"] == 40.0
     linear = result["stages"]["linear"]
     assert linear["scores"] == SCORES
+    assert linear["start"] == result["stages"]["pretraining"]["checkpoint"]
     assert linear["fitted"] == {"offset_penalty": 0.1}
     assert {"settings", "start", "seconds", "date", "commit", "machine"} < linear.keys()
     semantics = result["stages"]["semantics"]
@@ -165,6 +166,34 @@ def test_other_settings_are_told_though_the_probe_is_of_another_version(
     values["sizes"]["quick"]["mosd"]["pretraining"]["batch_size"] = 4
     monkeypatch.setattr(unit, "VERSION", unit.VERSION + 1)
     assert state(Ladder(ladder.rows, values), "dos", tmp_path) == "changed"
+
+
+def test_a_run_is_of_the_commit_it_began_at(run, fake, tmp_path, monkeypatch):
+    """A commit made while it ran is not what it ran."""
+    now = ["aaa"]
+    monkeypatch.setattr(provenance, "commit", lambda: now[0])
+    few = ("instances", "semantics", "finetuning10", "finetuning100")
+    train = fake.__call__
+
+    def committing(step, *words):
+        train(step, *words)
+        now[0] = "bbb"
+
+    monkeypatch.setattr(runs, "_train", committing)
+    stages = run("dos", skip=few)["stages"]
+    assert stages[PRETRAINING]["commit"] == "aaa"
+    assert stages[LINEAR]["commit"] == "bbb"
+
+    def stopped(step, *words):
+        train(step, *words)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(runs, "_train", stopped)
+    with pytest.raises(SystemExit):
+        run("dos", skip=few, seed=1)
+    now[0] = "ccc"
+    monkeypatch.setattr(runs, "_train", train)
+    assert run("dos", skip=few, seed=1)["stages"][PRETRAINING]["commit"] == "bbb, ccc"
 
 
 def test_left_out_stages_are_added_later(run, fake, ladder, tmp_path):
