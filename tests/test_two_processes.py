@@ -196,8 +196,10 @@ def gather(folder):
         joined.sum().backward()
         assert (own.grad == 3).all()
     mine = torch.Generator().manual_seed(rank)
-    draws = [torch.rand(3, generator=first_generator(mine, own.device)) for _ in "ab"]
-    assert not torch.equal(*draws)
+    draws = [torch.rand(8, generator=first_generator(mine, own.device)) for _ in "ab"]
+    # Those of one process with rank 0's generator, one after the other.
+    alone = torch.rand(16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.cat(draws), alone)
     torch.save(draws, f"{folder}/{rank}.pt")
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointins_plugin.host import LOSSES
+from pointins_plugin.losses.checks import check_choice, check_counts
 from pointins_plugin.ops.gather import first_generator, gather_rows
 
 SCOPES = ("batch", "process")
@@ -233,8 +234,8 @@ class HardestContrastiveLoss(nn.Module):
         scope: str = "batch",
     ):
         super().__init__()
-        if scope not in SCOPES:
-            raise ValueError(f"scope must be one of {SCOPES}, found {scope!r}")
+        check_choice("scope", scope, SCOPES)
+        check_counts(num_pairs=num_pairs, num_negatives=num_negatives)
         self.scope = scope
         if not 0 <= positive_margin < negative_margin:
             raise ValueError(
@@ -304,8 +305,8 @@ class PointInfoNCELoss(nn.Module):
         scope: str = "batch",
     ):
         super().__init__()
-        if scope not in SCOPES:
-            raise ValueError(f"scope must be one of {SCOPES}, found {scope!r}")
+        check_choice("scope", scope, SCOPES)
+        check_counts(num_pairs=num_pairs)
         self.scope = scope
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, found {temperature}")

@@ -7,6 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.host import LOSSES
+from pointins_plugin.losses.checks import check_choice, check_counts
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
 from pointins_plugin.ops.device import to_device
 from pointins_plugin.ops.gather import first_generator, gather_rows
@@ -233,9 +234,10 @@ class ODRLoss(nn.Module):
         direction_prior: Any = None,
     ):
         super().__init__()
-        _check_choice("mode", mode, ("target", "distribution"))
-        _check_choice("direction", direction, DIRECTIONS)
-        _check_choice("scope", scope, ("cloud", "batch"))
+        check_choice("mode", mode, ("target", "distribution"))
+        check_choice("direction", direction, DIRECTIONS)
+        check_choice("scope", scope, ("cloud", "batch"))
+        check_counts(rounds=rounds, num_projections=num_projections)
         self.mode = mode
         self.direction = direction
         self.rounds = rounds
@@ -325,8 +327,3 @@ class ODRLoss(nn.Module):
         if prior is None:
             raise ValueError("ODRLoss has no magnitude prior: give it prior=dict(...)")
         return prior
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, found {value!r}")

@@ -6,13 +6,17 @@ from torch import Tensor
 
 from pointins_plugin.host import LOSSES
 
+# Of a unit: shorter vectors have no direction that could be told.
+_NO_DIRECTION = 1e-6
+
 
 def offset_distance(prediction: Tensor, target: Tensor, unit: float = 1.0) -> Tensor:
     """Return ``|o - o*|_1 / unit + 1 - cos(o, o*)`` for every point.
 
     The length term is measured in ``unit`` so that neither term drowns the other on
     a table top (offsets of centimetres) or in a street (metres). Where either vector
-    is zero its direction is undefined and the cosine term is left out.
+    is zero, or shorter than a millionth of ``unit``, its direction is undefined and the
+    cosine term, whose gradient grows as the length shrinks, is left out.
 
     Args:
         prediction: (N, 3) predicted offsets.
@@ -29,8 +33,9 @@ def offset_distance(prediction: Tensor, target: Tensor, unit: float = 1.0) -> Te
         target = target.to(prediction.dtype)
         length = (prediction - target).abs().sum(dim=-1) / unit
         inner = (prediction * target).sum(dim=-1)
-        norms = _norm(prediction) * _norm(target)
-        defined = norms > 0
+        norms, goals = _norm(prediction), _norm(target)
+        defined = (norms > _NO_DIRECTION * unit) & (goals > _NO_DIRECTION * unit)
+        norms = norms * goals
         cosine = inner / torch.where(defined, norms, torch.ones_like(norms))
         return length + torch.where(defined, 1 - cosine, torch.zeros_like(cosine))
 

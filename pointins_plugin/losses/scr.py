@@ -7,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.host import LOSSES
-from pointins_plugin.losses.odr import _check_choice
+from pointins_plugin.losses.checks import check_choice, check_counts
 from pointins_plugin.losses.offset import mean_per_cloud, offset_distance
 from pointins_plugin.ops.components import connected_components, group_points
 from pointins_plugin.ops.device import on_gpu
@@ -242,10 +242,13 @@ class SCRLoss(nn.Module):
         exclude_planes: bool = False,
     ):
         super().__init__()
-        _check_choice("mode", mode, ("target", "consistency"))
-        _check_choice("graph", graph, ("centre", "spatial"))
-        _check_choice("segments", segments, ("kmeans", "none"))
-        _check_choice("fallback", fallback, ("odr", "none"))
+        check_choice("mode", mode, ("target", "consistency"))
+        check_choice("graph", graph, ("centre", "spatial"))
+        check_choice("segments", segments, ("kmeans", "none"))
+        check_choice("fallback", fallback, ("odr", "none"))
+        check_counts(
+            num_segments=num_segments, num_neighbours=num_neighbours, min_size=min_size
+        )
         if radius is None and graph == "centre":
             raise ValueError("SCRLoss(graph='centre') needs a radius, in pitches")
         for name, value in (("radius", radius), ("max_edge", max_edge)):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pointins_plugin.losses.checks import check_choice
 from pointins_plugin.ops.segments import segment_count, segment_max, segment_sum
 from pointins_plugin.ops.sinkhorn import sinkhorn, zipf_weights
 
@@ -65,8 +66,7 @@ def softmap_target(
 
     Source: DOS, Zipf-Sinkhorn.
     """
-    if scope not in SCOPES:
-        raise ValueError(f"scope must be one of {SCOPES}, found {scope!r}")
+    check_choice("scope", scope, SCOPES)
     weights = zipf_weights(similarity.shape[1], alpha, similarity.device)
     options = {
         "column_mass": weights,

@@ -13,6 +13,8 @@ from pointins_plugin.ops.device import on_gpu
 from pointins_plugin.ops.device_components import device_group_points
 from pointins_plugin.ops.neighbour_components import edge_components
 
+_LARGEST_KEY = 2**62
+
 
 def _components(source: np.ndarray, target: np.ndarray, num: int) -> np.ndarray:
     """Label nodes by component, in order of first appearance."""
@@ -126,6 +128,9 @@ def _group(points: np.ndarray, radius: float, kind: np.ndarray) -> np.ndarray:
     key = kind
     for column in columns:
         cell = (column / side).astype(np.int64)
+        if (int(key.max()) + 1) * (int(cell.max()) + 1) > _LARGEST_KEY:
+            # Ranks of what there is: no more than points, whatever the extent.
+            key, cell = (np.unique(x, return_inverse=True)[1] for x in (key, cell))
         key = key * (cell.max() + 1) + cell
     order = np.argsort(key, kind="stable")
     ordered = key.take(order)

@@ -42,10 +42,10 @@ def gather_rows(values: Tensor) -> tuple[Tensor, slice]:
 def first_generator(
     generator: torch.Generator | None, device: torch.device
 ) -> torch.Generator | None:
-    """Return a generator that draws on every rank what rank 0's would draw.
+    """Return a generator that draws on every rank what rank 0's draws.
 
-    Rank 0's own moves on, so that its next draws differ. Without several ranks it is
-    the argument itself.
+    Rank 0 gets its own, which moves on as on one process; the others get a copy.
+    Without several ranks it is the argument itself.
 
     Args:
         generator: CPU generator; None is the default one.
@@ -57,7 +57,8 @@ def first_generator(
         device
     )
     dist.broadcast(state, 0)
-    torch.randint(2, (), generator=generator)
+    if dist.get_rank() == 0:
+        return generator
     shared = torch.Generator()
     shared.set_state(state.cpu())
     return shared

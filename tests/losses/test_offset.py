@@ -76,3 +76,13 @@ def test_float32_inside_autocast():
 def test_bad_unit_is_refused():
     with pytest.raises(ValueError, match="unit > 0"):
         OffsetLoss(unit=0.0)
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-22, 1e-18, 1e-10, 1e-5])
+def test_gradient_is_finite_however_short_the_prediction(length):
+    prediction = torch.full((4, 3), length, requires_grad=True)
+    prediction = (prediction * torch.tensor([1.0, 0.5, -1.0])).detach()
+    prediction.requires_grad_()
+    offset_distance(prediction, torch.ones(4, 3)).sum().backward()
+    assert prediction.grad.isfinite().all()
+    assert prediction.grad.abs().max() < 1e6

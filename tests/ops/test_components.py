@@ -98,3 +98,11 @@ def test_groups_are_numbered_by_their_first_point():
     first = np.unique(group, return_index=True)[1]
     assert len(first) > 20
     assert (np.diff(first) > 0).all()
+
+
+def test_extent_is_no_limit():
+    """Cells may be more than an integer counts: 2^22 along each of three axes."""
+    last = 2.0**22 - 1
+    points = np.array([[0, 0, 0], [2.0**20, 0, 0], [last] * 3, [last, last, last - 1]])
+    # By a key of 64 bits the first two would lie in one cell.
+    assert group_points(points, 3**0.5).tolist() == [0, 1, 2, 2]
