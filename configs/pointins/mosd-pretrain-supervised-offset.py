@@ -1,4 +1,4 @@
-"""DOS on mOSD beside true offsets: the ceiling of mosd-pretrain.
+"""DOS beside offsets taught by labels: what to compare mosd-pretrain with.
 
 The same run, but for targets of the offset branch that come from labels.
 

@@ -1,4 +1,4 @@
-"""DOS on procedural rooms beside true offsets: the ceiling of rooms-pretrain.
+"""DOS beside offsets taught by labels: what to compare rooms-pretrain with.
 
 The same run, but for targets of the offset branch that come from labels.
 

@@ -1,4 +1,4 @@
-"""DOS on procedural streets with true offsets: the ceiling of streets-pretrain.
+"""DOS beside offsets taught by labels: what to compare streets-pretrain with.
 
 The same run, but for targets of the offset branch that come from labels.
 

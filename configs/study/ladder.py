@@ -209,7 +209,7 @@ ladder = dict(
             title="PointINS on Sonata", config="sonata-offset", beside="sonata"
         ),
         "supervised-offset": dict(
-            title="true offsets (ceiling)", config="supervised-offset"
+            title="true offsets as targets", config="supervised-offset"
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""PointINS taught by labels: what its offsets could be, the ceiling of the method."""
+"""PointINS taught by labels: what true offsets as targets would do."""
 
 import torch
 
@@ -13,7 +13,7 @@ class LabelledPointINS(PointINS):
     """PointINS whose targets are the true offsets of a labelled batch.
 
     Views, masks, matching, semantic objective and loss are those of ``PointINS``; ODR
-    and SCR have no say. Points without an instance have no target. It is a ceiling to
+    and SCR have no say. Points without an instance have no target. It is something to
     compare with, no method of pre-training: it sees the labels.
 
     Batch: as of ``PointINS``; ``global_instance`` (N,) and ``global_instance_centroid``

@@ -24,7 +24,6 @@ from pointins_plugin.study.ladder import (
     Ladder,
     Row,
 )
-from pointins_plugin.study.scores import summary
 from pointins_plugin.study.tables import (
     NAMES,
     Column,
@@ -35,7 +34,6 @@ from pointins_plugin.study.tables import (
     main_metrics,
     paired,
     scores_of,
-    spread,
     table,
     worth_of_one,
 )
@@ -138,21 +136,24 @@ class Report:
             column
             for column in probe_columns(self.panoptic(data), part == LADDER)
             if any(column.cell(self.of(data, name)) != "-" for name in shown)
+            and self._compared(data, column)
         ]
-        head = [c.title for c in columns]
-        rows = []
-        for name in shown:
-            found = self.of(data, name)
-            minutes = summary([_minutes(r) for r in found])
-            rows.append(
-                [
-                    self.ladder.rows[name].title,
-                    *(column.cell(found) for column in columns),
-                    spread(minutes),
-                    str(sum(LINEAR in r["stages"] for r in found)),
-                ]
-            )
-        return table(["", *head, "minutes", "seeds"], rows)
+        minutes = Column("minutes", ("stages", PRETRAINING, "seconds"), 1, 1 / 60)
+        rows = [
+            [
+                self.ladder.rows[name].title,
+                *(column.cell(self.of(data, name)) for column in (*columns, minutes)),
+                str(sum(LINEAR in r["stages"] for r in self.of(data, name))),
+            ]
+            for name in shown
+        ]
+        return table(["", *(c.title for c in (*columns, minutes)), "seeds"], rows)
+
+    def _compared(self, data: str, column: Column) -> bool:
+        """Whether a column says anything: trained heads of one row alone do not."""
+        if column.place[1] == LINEAR:
+            return True
+        return all(column.cell(self.of(data, n)) != "-" for n in (BASELINE, WHOLE))
 
     def _shown(self, data: str, part: str) -> list[str]:
         """Return a table's rows; above ablations the baseline and the whole method."""
@@ -382,8 +383,8 @@ def study_page(
         "grouped of both; *things given*: AP of the same offsets where it is known "
         "which points belong to things, whatever their class. *Trained heads*: those "
         "of PointGroup on the frozen backbone. *Tuned*: the whole network with 10 or "
-        "100 % of the labelled scenes, as many steps. Minutes are of all stages of a "
-        "run."
+        "100 % of the labelled scenes, as many steps; either stands here once DOS and "
+        "the whole method have it. Minutes are of pre-training."
     )
     if report.mixed():
         mixed = ", ".join(report.mixed())

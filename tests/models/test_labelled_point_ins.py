@@ -1,4 +1,4 @@
-"""The ceiling: PointINS whose targets come from labels."""
+"""PointINS whose targets come from labels."""
 
 import copy
 import sys

@@ -122,14 +122,22 @@ def test_rows_are_mean_and_sample_deviation_in_the_ladders_order(report):
         "0.30 ± 0.00",
         "10.0 ± 1.4",
         "70.0 ± 0.0",
-        "2.0 ± 0.0",
+        "0.5 ± 0.0",  # minutes of pre-training
         "2",
     ]
     (scratch,) = lines("\n".join(table), "| no pre-training")
-    assert "| 80.0 | 15.0 | 0.00 | 2.5 | 70.0 | 1.5 | 1 |" in scratch
+    assert "| 80.0 | 15.0 | 0.00 | 2.5 | 70.0 | - | 1 |" in scratch
     # nothing has AP25 or was fine-tuned
     assert "AP25" not in table[0]
     assert "tuned" not in table[0]
+
+
+def test_trained_heads_are_shown_once_they_can_be_compared(report, ladder):
+    assert "trained heads AP" in report.probes("mosd", "ladder")
+    less = [r for r in report.results if r["row"] != "pointins-spatial"]
+    table = Report(ladder, less).probes("mosd", "ladder")
+    assert "trained heads AP" not in table
+    assert "R² of offsets" in table
 
 
 def test_ablations_stand_beside_the_baseline_and_the_whole(report):
