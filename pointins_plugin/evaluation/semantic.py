@@ -83,19 +83,6 @@ def semantic_scores(confusion: np.ndarray, absent: str = "zero") -> dict[str, An
     }
 
 
-def semantic_segmentation_scores(
-    scenes: Any, num_classes: int, ignore_index: int = -1, absent: str = "zero"
-) -> dict[str, Any]:
-    """Score scenes: pairs of predicted and true labels (N,), pooled over points.
-
-    Returns and raises as ``semantic_scores`` and ``confusion_matrix``.
-    """
-    total = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
-    for prediction, target in scenes:
-        total += confusion_matrix(prediction, target, num_classes, ignore_index)
-    return semantic_scores(total, absent)
-
-
 def _divide(part: np.ndarray, total: np.ndarray, missing: float) -> np.ndarray:
     return np.where(total > 0, part / np.maximum(total, 1), missing)
 

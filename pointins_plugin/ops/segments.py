@@ -44,19 +44,10 @@ def segment_mean(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
 
 def segment_max(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
     """Largest of ``values`` by ``index``, elementwise; empty segments are 0."""
-    return _extreme(values, index, num_segments, "amax")
-
-
-def segment_min(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
-    """Smallest of ``values`` by ``index``, elementwise; empty segments are 0."""
-    return _extreme(values, index, num_segments, "amin")
-
-
-def _extreme(values: Tensor, index: Tensor, num_segments: int, reduce: str) -> Tensor:
     values = _widen(values)
     index = index.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
     empty = values.new_zeros((num_segments, *values.shape[1:]))
-    return empty.scatter_reduce(0, index, values, reduce, include_self=False)
+    return empty.scatter_reduce(0, index, values, "amax", include_self=False)
 
 
 def _widen(values: Tensor) -> Tensor:

@@ -20,15 +20,6 @@ from .checkpoint import (
 from .registry import HOOKS
 from .scheduler import CosineScheduler
 
-EVENTS = (
-    "before_train",
-    "before_epoch",
-    "before_step",
-    "after_step",
-    "after_epoch",
-    "after_train",
-)
-
 
 class HookBase:
     """A part of a run; ``trainer`` is set when it is registered."""
