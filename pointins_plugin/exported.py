@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_whole
 
 WEIGHTS, SPEC = "model.safetensors", "config.json"
 _KEY = "pointins"
@@ -53,11 +54,13 @@ def write_export(
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     data = save(tensors, metadata={"format": "pt", _KEY: text})
     if path.suffix == ".safetensors":
-        _write(path, data)
-        return [path]
-    _write(path / WEIGHTS, data)
-    _write(path / SPEC, (json.dumps(spec, indent=1) + "\n").encode())
-    return [path / WEIGHTS, path / SPEC]
+        return [_write(path, data)]
+    described = (json.dumps(spec, indent=1) + "\n").encode()
+    return [_write(path / WEIGHTS, data), _write(path / SPEC, described)]
+
+
+def _write(path: Path, data: bytes) -> Path:
+    return write_whole(path, lambda partial: partial.write_bytes(data))
 
 
 def read_export(path: Path, expected: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -105,15 +108,3 @@ def _safetensors(name: str) -> Any:
             'exported encoders need safetensors: pip install "pointins[export]"'
         ) from None
     return getattr(safetensors if name == "safe_open" else safetensors.torch, name)
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)

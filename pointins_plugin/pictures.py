@@ -1,6 +1,5 @@
 """Pictures of point clouds: a small splat renderer, and panels side by side."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_whole
 
 BACKGROUND = 255
 GREY = np.array([176, 178, 182], np.float32)
@@ -681,16 +681,6 @@ def save_panels(
 
 
 def _save(figure, path: str | Path) -> Path:
-    """Write a figure whole or not at all: to a file beside, then renamed."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # no version and no date in the file: equal pictures are equal files
-        figure.savefig(partial, format="png", metadata={"Software": None})
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    # no version and no date in the file: equal pictures are equal files
+    options = {"format": "png", "metadata": {"Software": None}}
+    return write_whole(path, lambda partial: figure.savefig(partial, **options))

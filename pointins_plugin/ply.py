@@ -1,11 +1,11 @@
 """PLY files that any viewer opens: points with values, and offsets as arrows."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_whole
 from pointins_plugin.text_table import parse_table
 
 _TO_PLY = {
@@ -87,8 +87,6 @@ def _vertices(coord, color, normal, scalars) -> np.ndarray:
 
 
 def _write(path: str | Path, elements: dict[str, np.ndarray]) -> Path:
-    """Write whole or not at all: to a file beside, then renamed."""
-    path = Path(path)
     lines = ["ply", "format binary_little_endian 1.0", "comment written by pointins"]
     for name, table in elements.items():
         lines.append(f"element {name} {len(table)}")
@@ -96,19 +94,14 @@ def _write(path: str | Path, elements: dict[str, np.ndarray]) -> Path:
             kind = _TO_PLY[table.dtype[column].str[1:]]
             lines.append(f"property {kind} {column}")
     lines.append("end_header\n")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(partial: Path) -> None:
         with open(partial, "wb") as file:
             file.write("\n".join(lines).encode("ascii"))
             for table in elements.values():
                 file.write(table.tobytes())
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+
+    return write_whole(path, write)
 
 
 def write_ply(path: str | Path, coord, color=None, normal=None, **scalars) -> Path:

@@ -4,11 +4,9 @@ A prior is a table of 1001 quantiles with linear interpolation between them, so 
 a formula, a sample and a fit are one kind of object, which a checkpoint can hold.
 """
 
-import contextlib
 import difflib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_whole
 
 NUM_KNOTS = 1001
 
@@ -235,7 +234,8 @@ class MagnitudePrior:
         data = self.to_dict()
         if direction is not None:
             data["direction"] = direction.to_dict()
-        _write_json(Path(path), data)
+        text = json.dumps(data) + "\n"
+        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
     @classmethod
     def load(cls, path: str | Path) -> "MagnitudePrior":
@@ -691,15 +691,3 @@ def _read_json(path: str | Path) -> Any:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"cannot be read as a prior ({error})") from None
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(data) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None

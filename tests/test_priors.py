@@ -306,7 +306,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pointins_plugin.priors.os.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(UserError, match="No space left"):
         MagnitudePrior.gamma(9, 0.2).save(path)
     assert path.read_text() == before

@@ -1,7 +1,6 @@
 """The command ``pointins predict``: instances of clouds, without labels."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pointins_plugin.clouds import SUFFIXES, UP_AXES, Frame, read_cloud
 from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import METHODS, Grouping
+from pointins_plugin.files import write_whole
 from pointins_plugin.inference import SceneTransform
 from pointins_plugin.pictures import instance_colors, save_panels
 from pointins_plugin.ply import write_ply
@@ -246,16 +246,11 @@ def _spread(values: np.ndarray, rows: np.ndarray, num: int, missing: Any) -> np.
 
 
 def _write_npz(path: Path, **arrays: np.ndarray) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as file:  # to a path NumPy adds .npz
             np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def _draw(

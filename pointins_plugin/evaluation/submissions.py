@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import write_whole
 
 
 class Submission:
@@ -244,18 +245,13 @@ def zip_folder(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     path = folder.with_name(f"{folder.name}.zip")
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+
+    def write(partial: Path) -> None:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
             for member in sorted(folder.rglob("*")):
                 file.write(member, member.relative_to(folder))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} could not be written ({error.strerror or error})"
-        ) from None
-    return path
+
+    return write_whole(path, write)
 
 
 def _numbered(instance: np.ndarray) -> np.ndarray:

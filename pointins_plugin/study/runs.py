@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_whole
 from pointins_plugin.host import STOP_CODES, Config, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
@@ -107,15 +108,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def settings(step: Step) -> dict[str, Any]:
