@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pointins_plugin.errors import UserError, report
+from pointins_plugin.options import Parser
 
 
 def main_worker(cfg) -> None:
@@ -40,9 +41,16 @@ def _launch(name: str, words: Sequence[str], worker: Callable, **options: Any) -
     from pointins_plugin import host
     from pointins_plugin.paths import find_config
 
-    parser = host.default_argument_parser()
-    parser.prog = f"pointins {name}"
+    parser = Parser(
+        prog=f"pointins {name}",
+        parents=[host.default_argument_parser()],
+        conflict_handler="resolve",  # both have --help
+    )
     args = parser.parse_args(words)
+    # the parser of either host takes any integer
+    for option in ("num_gpus", "num_machines"):
+        if getattr(args, option) < 1:
+            raise UserError(f"--{option.replace('_', '-')} must be 1 or more")
     if not args.config_file:
         raise UserError(f"pointins {name}: name a config with --config-file")
     torchrun = "TORCHELASTIC_RUN_ID" in os.environ
@@ -149,7 +157,7 @@ def main(words: Sequence[str] | None = None) -> int:
     listing = "\n".join(
         f"  {name:<{width}}  {function.__doc__}" for name, function in COMMANDS.items()
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pointins",
         description="Instance-aware self-supervised pre-training for point clouds.",
         epilog=f"commands:\n{listing}\n\n`pointins COMMAND --help` tells more.",
@@ -157,16 +165,16 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument("command", nargs="?", help="one of those below")
-    args = parser.parse_args(words[:1])
-    if args.version:
-        from pointins_plugin import __version__
-
-        print(f"pointins {__version__}")
-        return 0
-    if args.command is None:
-        parser.print_help()
-        return 0
     try:
+        args = parser.parse_args(words[:1])
+        if args.version:
+            from pointins_plugin import __version__
+
+            print(f"pointins {__version__}")
+            return 0
+        if args.command is None:
+            parser.print_help()
+            return 0
         if args.command not in COMMANDS:
             from difflib import get_close_matches
 

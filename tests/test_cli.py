@@ -142,6 +142,37 @@ def test_mistakes_are_one_line(capsys, tmp_path, config, options, message):
     assert message in fails(capsys, words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--num-gpus", "-2"],
+        ["train", "--num-machines", "0"],
+        ["compare", "--configs", "mosd-pretrain", "--num-gpus", "-1", "--dry-run"],
+        ["compare", "--configs", "mosd-pretrain", "--seeds", "-1", "--dry-run"],
+        ["study", "--jobs", "-1", "--dry-run"],
+        ["study", "--jobs", "0", "--dry-run"],
+        ["predict", "no.ply", "-w", "no.pth", "--min-size", "-5"],
+        ["fit-prior", "no", "--out", "no.json", "--seed", "-1"],
+        ["demo", "--config", "none", "--threads", "0"],
+    ],
+)
+def test_counts_that_make_no_sense(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    option = [word for word in words if word.startswith("--")]
+    option = [word for word in option if word != "--dry-run"][-1]
+    assert option in fails(capsys, words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_mistaken_options_are_one_line(capsys, command):
+    for words in (["--no-such-option"], ["--options"], ["--out"], ["--seeds", "x"]):
+        assert main([*filter(None, [command]), *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert f"; see pointins {command}".rstrip() + " --help\n" in error
+
+
 def test_config_is_asked_for(capsys):
     assert "name a config" in fails(capsys, ["train"])
 

@@ -1,9 +1,9 @@
 """The command ``pointins check-data``: what is wrong with a folder of scenes."""
 
-import argparse
 from collections.abc import Sequence
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.options import Parser
 from pointins_plugin.scenes import check_folder
 
 
@@ -13,7 +13,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         UserError: no such folder, or some scene cannot be used.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pointins check-data", description="Check every scene below a folder."
     )
     parser.add_argument("root", help="a data set, a split or one scene")

@@ -8,6 +8,7 @@ from typing import Any
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config, build_dataset
 from pointins_plugin.inference import plain_values
+from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.paths import config_root, find_config
 from pointins_plugin.study.provenance import provenance
 from pointins_plugin.study.runs import (
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help=f"of pre-training; {UNTRAINED!r} probes a random backbone",
     )
-    add("--seeds", nargs="+", type=int, default=[0], help="default: 0")
+    add("--seeds", nargs="+", type=non_negative, default=[0], help="default: 0")
     add(
         "--probes",
         nargs="*",
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="exp/compare", help="folder of runs and table")
     add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of pre-training")
     add("--probe-options", nargs="+", default=[], metavar="KEY=VALUE", help="of probes")
-    add("--num-gpus", type=int, default=1, help="processes of each run")
+    add("--num-gpus", type=positive, default=1, help="processes of each run")
     add("--dry-run", action="store_true", help="list the runs and what is done")
 
 
@@ -65,7 +66,7 @@ def run(words: Sequence[str] | None = None) -> None:
         UserError: configs that do not belong together, a folder with runs of other
             settings, or (at the end) runs that failed.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins compare",
         description="Pre-train several configs with several seeds, probe each, and "
         "print mean and standard deviation. Goes on where it was stopped.",

@@ -20,6 +20,7 @@ from pointins_plugin.host import (
     default_config_parser,
     default_setup,
 )
+from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.paths import find_config
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_arrows_ply, write_ply
@@ -27,19 +28,23 @@ from pointins_plugin.ply import write_arrows_ply, write_ply
 
 def run(words: Sequence[str]) -> None:
     """Pre-train, evaluate, print the table and write pictures and .ply files."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pointins demo",
         description="Pre-train a small network on procedural rooms, without labels, "
         "and show the instances that it finds in rooms it has not seen.",
     )
     parser.add_argument("--config", default="pointins/demo-pretrain", help="config")
     parser.add_argument("--out", default="exp/demo", help="folder of the run")
-    parser.add_argument("--seed", type=int, help="seed (default: the config's)")
-    parser.add_argument("--scenes", type=int, default=3, help="rooms to draw")
+    parser.add_argument(
+        "--seed", type=non_negative, help="seed (default: the config's)"
+    )
+    parser.add_argument("--scenes", type=non_negative, default=3, help="rooms to draw")
     parser.add_argument(
         "--fresh", action="store_true", help="start anew where a run was interrupted"
     )
-    parser.add_argument("--threads", type=int, help="threads (default: torch's choice)")
+    parser.add_argument(
+        "--threads", type=positive, help="threads (default: torch's choice)"
+    )
     args = parser.parse_args(words)
 
     start = time.perf_counter()

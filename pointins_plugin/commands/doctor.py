@@ -1,11 +1,11 @@
 """The command ``pointins doctor``: what is installed, what is missing, what to do."""
 
-import argparse
 import json
 import textwrap
 from collections.abc import Sequence
 
 from pointins_plugin.diagnosis import BAD, NONE, OK, Finding, examine
+from pointins_plugin.options import Parser
 
 _MARK = {OK: "ok", BAD: "!!", NONE: "--"}
 _WIDTH = 100
@@ -17,7 +17,7 @@ def run(words: Sequence[str] | None = None) -> None:
     Args:
         words: the options; those of the command line when None.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins doctor",
         description="Say what of Pointcept, CUDA, packages, data, memory and disk is "
         "there, what is missing, what that costs and how to get it.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from pointins_plugin.errors import UserError
 from pointins_plugin.exported import write_export
 from pointins_plugin.hooks.pretrained import BRANCHES
+from pointins_plugin.options import Parser
 from pointins_plugin.pretrained import Pretrained, read_pretrained
 
 
@@ -35,7 +36,7 @@ def run(words: Sequence[str] | None = None) -> None:
         UserError: a checkpoint or config that cannot be used, weights that do not fit,
             safetensors missing, a path that cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins export",
         description="Write the encoder of a checkpoint: weights, config and the "
         "transform of scenes. pointins_plugin.load(PATH) reads it.",

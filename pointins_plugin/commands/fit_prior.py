@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.options import Parser, non_negative
 from pointins_plugin.priors import (
     FAMILIES,
     DirectionPrior,
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-points", type=int, default=20000, help="points used of a scene")
     add("--max-scenes", type=int, help="scenes used, evenly chosen (default: all)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=non_negative, default=0)
 
 
 def run(words: Sequence[str] | None = None) -> None:
@@ -107,7 +108,7 @@ def run(words: Sequence[str] | None = None) -> None:
     Raises:
         UserError: no such data, labels that do not match, or nothing to fit.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins fit-prior", description="Fit the priors of offsets to a data set."
     )
     add_arguments(parser)

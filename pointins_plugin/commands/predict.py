@@ -18,6 +18,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import METHODS, Grouping
 from pointins_plugin.files import write_whole
 from pointins_plugin.inference import SceneTransform
+from pointins_plugin.options import Parser, positive
 from pointins_plugin.pictures import instance_colors, save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.prediction import Prediction, predict_instances
@@ -60,12 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=METHODS, help="of grouping (default: components)")
     add("--radius", type=float, help="of components, metres")
     add("--bandwidth", type=float, help="of modes, metres")
-    add("--min-size", type=int, help="fewest cells of an instance")
+    add("--min-size", type=positive, help="fewest cells of an instance")
     add("--keep-planes", action="store_true", help="walls and floors take part")
     tiles = parser.add_argument_group("large clouds")
     add = tiles.add_argument
     add(
-        "--tile-cells", type=int, default=20000, help="cells of a part (default: 20000)"
+        "--tile-cells",
+        type=positive,
+        default=20000,
+        help="cells of a part (default: 20000)",
     )
     add("--overlap", type=float, help=f"metres (default: {_REACH} typical offsets)")
     add("--device", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -81,7 +85,7 @@ def run(words: Sequence[str] | None = None) -> None:
         UserError: weights or a cloud that cannot be used, or files that cannot be
             written; the clouds before it are written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins predict",
         description="Find the instances of point clouds without labels, and write "
         "them with the predicted offsets.",

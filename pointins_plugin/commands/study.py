@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import STOP_CODES, StopSignals
+from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.study.geometry import measure_geometry
 from pointins_plugin.study.ladder import (
     FINETUNING,
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", nargs="+", metavar="NAME", help="rooms, mosd, streets (default: all)")
     add("--rows", nargs="+", metavar="NAME", help="default: all; see --dry-run")
     add("--parts", nargs="+", choices=PARTS, help="of the rows (default: both)")
-    add("--seeds", nargs="+", type=int, help="default: the study's")
+    add("--seeds", nargs="+", type=non_negative, help="default: the study's")
     add("--skip", nargs="+", choices=STAGES, default=[], help="stages to leave out")
     add("--no-finetuning", action="store_true", help="leave out fine-tuning")
     add(
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a smoke run, in folders of its own: the ladder with one seed, tiny",
     )
     add("--size", default="small", help="of configs/study/ladder.py (default: small)")
-    add("--jobs", type=int, help="runs at a time (default: a GPU or a core each)")
+    add("--jobs", type=positive, help="runs at a time (default: a GPU or a core each)")
     add("--out", help="folder of the runs (default: exp/study)")
     add("--results", help="folder of results (default: docs/study)")
     add("--again", action="store_true", help="repeat runs whose config has changed")
@@ -84,7 +85,7 @@ def run(words: Sequence[str] | None = None) -> None:
     Raises:
         UserError: an unknown name, or (at the end) runs that failed.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins study",
         description="Pre-train and probe every row of the study. Goes on where it was "
         "stopped; results are one JSON file a run.",

@@ -27,6 +27,7 @@ from pointins_plugin.host import (
     collate_fn,
     load_all,
 )
+from pointins_plugin.options import Parser
 from pointins_plugin.paths import find_config
 
 _BENCHMARKS = {
@@ -61,7 +62,7 @@ def run(words: Sequence[str] | None = None) -> None:
         UserError: a config of another data set, weights that do not fit, damaged
             scans, a pipeline that loses points, a folder that is in use.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pointins submit",
         description="Write a model's predictions for SemanticKITTI or nuScenes.",
     )

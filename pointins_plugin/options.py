@@ -1,0 +1,34 @@
+"""What the options of all commands share: one line for a mistake, kinds of numbers."""
+
+import argparse
+from typing import NoReturn
+
+from pointins_plugin.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are a UserError, in place of the usage and an exit."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong as a UserError."""
+        raise UserError(f"{' '.join(message.split())}; see {self.prog} --help")
+
+
+def positive(text: str) -> int:
+    """Return an option's integer above 0."""
+    return _integer(text, 1, "above 0")
+
+
+def non_negative(text: str) -> int:
+    """Return an option's integer of 0 or more."""
+    return _integer(text, 0, "of 0 or more")
+
+
+def _integer(text: str, least: int, words: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer {words}")
+    return value
