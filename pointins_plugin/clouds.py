@@ -10,7 +10,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.las import eight_bits, read_las
 from pointins_plugin.pcd import read_pcd
 from pointins_plugin.ply import read_ply
-from pointins_plugin.scenes import read_array, read_scene
+from pointins_plugin.scenes import form_problem, read_array, read_scene
 from pointins_plugin.text_table import parse_table
 
 SUFFIXES = (".ply", ".pcd", ".npy", ".npz", ".las", ".laz", ".bin", ".txt", ".xyz")
@@ -70,7 +70,8 @@ def read_cloud(
         ``normal`` (N, 3) and ``strength`` (N,), 0-1.
 
     Raises:
-        UserError: no such file, an unknown format, damaged, or without coordinates.
+        UserError: no such file, an unknown format, damaged, without coordinates, fewer
+            than two points, or arrays of other shapes or kinds.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -98,11 +99,15 @@ def read_cloud(
         )
     if "coord" not in cloud:
         raise UserError(f"{path} holds no coordinates x, y and z")
+    cloud = {key: cloud[key] for key in _ARRAYS if key in cloud}
+    problem = form_problem(cloud)
+    if problem:
+        raise UserError(f"{path}: the cloud {problem.replace('.npy', '')}")
     if "color" in cloud and cloud["color"].dtype.kind in "iu":
         cloud["color"] = eight_bits(cloud["color"])
     if "strength" in cloud:
         cloud["strength"] = _unit_range(cloud["strength"])
-    return {key: cloud[key] for key in _ARRAYS if key in cloud}
+    return cloud
 
 
 def _named(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

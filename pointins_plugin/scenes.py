@@ -87,11 +87,11 @@ def read_scene(folder: str | Path, names: Iterable[str]) -> dict[str, np.ndarray
     return {name: read_array(file) for name, file in files.items() if file.is_file()}
 
 
-def scene_problem(scene: dict[str, Any]) -> str | None:
-    """Return in one line why a scene cannot be used, or None.
+def form_problem(scene: dict[str, Any]) -> str | None:
+    """Return in one line what is wrong with the shapes and kinds of arrays, or None.
 
     Args:
-        scene: arrays by name, as read from its folder.
+        scene: arrays by name; their numbers, NaN among them, are not looked at.
     """
     coord = scene.get("coord")
     if coord is None:
@@ -105,6 +105,25 @@ def scene_problem(scene: dict[str, Any]) -> str | None:
             problem = _array_problem(scene[key], key, len(coord))
             if problem:
                 return f"{key}.npy {problem}"
+    return None
+
+
+def scene_problem(scene: dict[str, Any]) -> str | None:
+    """Return in one line why a scene cannot be used, or None.
+
+    Args:
+        scene: arrays by name, as read from its folder.
+    """
+    problem = form_problem(scene)
+    if problem:
+        return problem
+    coord = scene["coord"]
+    for key in PER_POINT:
+        if key in scene and scene[key].dtype.kind == "f":
+            bad = ~np.isfinite(scene[key]).reshape(len(coord), -1).all(1)
+            if bad.any():
+                count = int(bad.sum())
+                return f"{key}.npy has {count} row{'s' * (count != 1)} with NaN or inf"
     if np.ptp(coord, axis=0).max() == 0:
         return f"all {len(coord)} points lie on one place"
     if (
@@ -117,7 +136,8 @@ def scene_problem(scene: dict[str, Any]) -> str | None:
 
 
 def _array_problem(array: np.ndarray, key: str, num_points: int) -> str | None:
-    if array.dtype.kind not in "biuf":
+    # truth values are labels, but cannot be subtracted
+    if array.dtype.kind not in ("iuf" if key in _VECTORS else "biuf"):
         return f"holds {array.dtype}, not numbers"
     if array.ndim == 0 or len(array) != num_points:
         rows = len(array) if array.ndim else "no"
@@ -129,11 +149,6 @@ def _array_problem(array: np.ndarray, key: str, num_points: int) -> str | None:
             return f"has shape {array.shape}, not (N,)"
         if array.dtype.kind != "b" and array.max() > np.iinfo(np.int32).max:
             return f"holds {array.max():g}, too large for a label"
-    if array.dtype.kind == "f":
-        bad = ~np.isfinite(array).reshape(num_points, -1).all(1)
-        if bad.any():
-            count = int(bad.sum())
-            return f"has {count} row{'s' * (count != 1)} with NaN or inf"
     return None
 
 

@@ -116,10 +116,37 @@ def test_junk_is_one_line(tmp_path, suffix, content):
         pytest.importorskip("laspy")
     path = tmp_path / f"junk{suffix}"
     path.write_bytes(content)
-    if suffix == ".bin" and not content:  # no header: nothing is a cloud of no points
-        assert len(read_cloud(path)["coord"]) == 0
-    else:
-        assert "\n" not in fails(path)
+    assert "\n" not in fails(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("coord", COORD[:, 0], "has shape (7,), not (N, 3)"),
+        ("coord", COORD[:, :2], "has shape (7, 2), not (N, 3)"),
+        ("coord", COORD[:0], "has 0 points, at least 2"),
+        ("coord", COORD[:1], "has 1 point, at least 2"),
+        ("coord", COORD.astype(str), "not numbers"),
+        ("coord", COORD > 0, "holds bool, not numbers"),
+        ("color", COLOR[:4], "color has 4 rows, but coord 7"),
+        ("color", COLOR.astype(str), "not numbers"),
+        ("normal", NORMAL[:, :2], "normal has shape (7, 2)"),
+        ("strength", COORD[:, 0].astype(str), "not numbers"),
+    ],
+)
+def test_arrays_that_are_no_cloud(tmp_path, name, values, message):
+    arrays = {"coord": COORD, name: values}
+    folder = tmp_path / "cloud"
+    folder.mkdir()
+    for key, array in arrays.items():
+        np.save(folder / f"{key}.npy", array)
+    np.savez(tmp_path / "cloud.npz", **arrays)
+    assert message in fails(folder)
+    assert message in fails(tmp_path / "cloud.npz")
+
+
+def test_ply_without_points(tmp_path):
+    assert "has 0 points" in fails(write_ply(tmp_path / "a.ply", COORD[:0]))
 
 
 def test_missing_and_unknown(tmp_path):

@@ -168,6 +168,7 @@ def test_colours_of_either_range_are_the_same(predict, tmp_path):
         (["--units", "parsec"], "units 'parsec'"),
         (["--radius", "0"], "radius must be above 0"),
         (["--device", "quantum"], "--device quantum cannot be used"),
+        (["--device", "meta"], "--device meta cannot be used"),
         (["--tile-cells", "1"], "give at least 2"),
         (["--config-file", "none.py"], "none.py"),
         (["--columns", "x,y"], "2 are named"),
