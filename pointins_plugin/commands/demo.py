@@ -12,28 +12,40 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.label_free import format_table
 from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
 from pointins_plugin.host import (
     TRAINERS,
+    Config,
     collate_fn,
     default_config_parser,
     default_setup,
 )
+from pointins_plugin.inference import plain_values
 from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.paths import find_config
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_arrows_ply, write_ply
 
+_CONFIG = "pointins/demo-pretrain"
+# What each run has of its own.
+_OF_A_RUN = ("save_path", "seed", "num_threads", "resume", "weight")
+
 
 def run(words: Sequence[str]) -> None:
-    """Pre-train, evaluate, print the table and write pictures and .ply files."""
+    """Pre-train, evaluate, print the table and write pictures and .ply files.
+
+    Raises:
+        UserError: a config that cannot be used or does not evaluate without labels, or
+            another one than that of the run in the folder.
+    """
     parser = Parser(
         prog="pointins demo",
         description="Pre-train a small network on procedural rooms, without labels, "
         "and show the instances that it finds in rooms it has not seen.",
     )
-    parser.add_argument("--config", default="pointins/demo-pretrain", help="config")
+    parser.add_argument("--config", help=f"of a new run (default: {_CONFIG})")
     parser.add_argument("--out", default="exp/demo", help="folder of the run")
     parser.add_argument(
         "--seed", type=non_negative, help="seed (default: the config's)"
@@ -76,15 +88,46 @@ def _train(args: argparse.Namespace):
     for key, value in (("seed", args.seed), ("num_threads", args.threads)):
         if value is not None:
             options[key] = value
-    source = find_config(args.config)
+    source = find_config(args.config or _CONFIG)
     if last.is_file() and not args.fresh:
+        if args.config and not same_config(source, Path(args.out) / "config.py"):
+            raise UserError(
+                f"--out {args.out} holds a run of another config than {args.config}: "
+                "name another --out, or start anew by --fresh"
+            )
         print(f"going on with the run in {args.out} (--fresh starts anew)", flush=True)
         source = str(Path(args.out) / "config.py")
         options = {**options, "resume": True, "weight": str(last)}
+    _check_evaluates(source)
     cfg = default_setup(default_config_parser(source, options))
     trainer = TRAINERS.build({"type": cfg.train.type, "cfg": cfg})
     trainer.train()
     return trainer
+
+
+def same_config(file: str | Path, written: str | Path) -> bool:
+    """Return whether a run's ``config.py`` was written from a config."""
+    given, run = Config.fromfile(str(file)), Config.fromfile(str(written))
+    for cfg in (given, run):
+        if "data" in cfg:
+            cfg.data.train.loop = None  # follows from the epochs
+    return all(
+        key in run and plain_values(given[key]) == plain_values(run[key])
+        for key in given
+        if key not in _OF_A_RUN
+    )
+
+
+def _check_evaluates(file: str) -> None:
+    cfg = Config.fromfile(file)
+    hooks = cfg.get("hooks") or []
+    kind = LabelFreeInstanceEvaluator.__name__
+    if not cfg.get("evaluate") or all(hook.get("type") != kind for hook in hooks):
+        raise UserError(
+            f"config {file} does not evaluate without labels, and the demo shows "
+            f"nothing else: add the hook {kind} and evaluate=True, or use `pointins "
+            "train`"
+        )
 
 
 def _show_scene(trainer, index: int, out: Path) -> tuple[Path, Path]:
