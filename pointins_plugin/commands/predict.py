@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--radius", type=float, help="of components, metres")
     add("--bandwidth", type=float, help="of modes, metres")
     add("--min-size", type=positive, help="fewest cells of an instance")
-    add("--keep-planes", action="store_true", help="walls and floors take part")
+    add("--keep-planes", action="store_true", help="walls, floors and ground take part")
     tiles = parser.add_argument_group("large clouds")
     add = tiles.add_argument
     add(
@@ -185,7 +185,7 @@ def _grouping(grouping: Grouping, args: argparse.Namespace) -> Grouping:
         if getattr(args, name) is not None
     }
     if args.keep_planes:
-        given["planes"] = None
+        given.update(planes=None, ground=None)
     return replace(grouping, **given)
 
 

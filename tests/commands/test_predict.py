@@ -1,6 +1,7 @@
 """`pointins predict`: every point of any cloud gets an answer in its own frame."""
 
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from toy_encoder import boxes, write_run
 
 from pointins_plugin.cli import main
 from pointins_plugin.clouds import Frame
-from pointins_plugin.commands.predict import output_paths
+from pointins_plugin.commands.predict import _grouping, add_arguments, output_paths
 from pointins_plugin.errors import UserError
+from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.ply import read_ply, write_ply
 
 
@@ -146,6 +148,16 @@ def test_parts_and_options(predict, tmp_path):
     assert (student["shift"] != first["shift"]).any()
     color, _ = predict(cloud, "--no-picture", "--keep-color", out="color")
     np.testing.assert_array_equal(color["color"], boxes()["color"])
+
+
+def test_the_ground_may_take_part_too():
+    parser = ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(["a.ply", "-w", "a.pth", "--keep-planes"])
+    coord = np.random.default_rng(0).uniform(0, 9, (500, 3)) * (1, 1, 0)
+    outdoors = Grouping(0.5, 0.5, ground={"height": 0.3})
+    assert outdoors.plane(coord).any()
+    assert not _grouping(outdoors, args).plane(coord).any()
 
 
 def test_colours_of_either_range_are_the_same(predict, tmp_path):
