@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="config whose training data are read instead, of any data set",
     )
-    add("--split", default="train", help="subfolder to read (default: train)")
+    add(
+        "--split",
+        help="subfolder to read (default: train), or the split of the config's data "
+        "(default: the config's)",
+    )
     add(
         "--source",
         choices=("labels", "hdbscan"),
@@ -162,23 +166,34 @@ Reader = Callable[[tuple[str, ...]], dict[str, np.ndarray]]
 def find_data(args: argparse.Namespace) -> tuple[list[Reader], str]:
     """Return what reads each scene, and the name of the data."""
     if args.config is None:
-        folders = find_scenes(args.data_root, args.split, args.max_scenes)
-        where = f"{Path(args.data_root).resolve().name}/{args.split}"
+        split = args.split or "train"
+        folders = find_scenes(args.data_root, split, args.max_scenes)
+        where = f"{Path(args.data_root).resolve().name}/{split}"
         return [partial(read_scene, folder) for folder in folders], where
-    dataset, crop = config_data(args.config, labels=args.source == "labels")
+    dataset, crop = config_data(args.config, args.source == "labels", args.split)
     chosen = evenly(range(len(dataset.data_list)), args.max_scenes)
     name = f"{Path(args.config).stem}/{dataset.split}"
     return [partial(read_sample, dataset, crop, index) for index in chosen], name
 
 
-def config_data(config: str, labels: bool) -> tuple[Any, Callable]:
-    """Return the training data of a config, and its crop by range (or nothing)."""
+def config_data(
+    config: str, labels: bool, split: str | None = None
+) -> tuple[Any, Callable]:
+    """Return the training data of a config, and its crop by range (or nothing).
+
+    Args:
+        config: name or file.
+        labels: whether they are read.
+        split: read in place of the config's own.
+    """
     from pointins_plugin.host import Compose, Config, build_dataset
     from pointins_plugin.paths import find_config
 
     cfg = Config.fromfile(find_config(config)).data.train
     crop = [step for step in cfg.get("transform", []) if step["type"] == "RangeCrop"]
     known = {"labels": labels} if "labels" in cfg else {}
+    if split is not None:
+        known["split"] = split
     return build_dataset({**cfg, **known, "transform": []}), Compose(crop)
 
 

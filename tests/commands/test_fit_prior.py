@@ -230,6 +230,14 @@ def test_the_data_of_a_config_cropped_as_there(tmp_path):
     assert prior.median == pytest.approx(np.median(np.concatenate(lengths)), rel=1e-2)
 
 
+def test_another_split_of_a_config(tmp_path):
+    two = ("--source", "labels", "--max-scenes", "2")
+    train = fit_config(tmp_path, *two)
+    other = fit_config(tmp_path, *two, "--split", "val")
+    assert other.provenance["data"] == "streets/val"
+    assert other.median != train.median
+
+
 def test_the_ground_outdoors_bends(tmp_path):
     """Balls of .75 m over a valley: with its floor in, clusters are of floor."""
     pytest.importorskip("sklearn.cluster", reason="needs scikit-learn")
