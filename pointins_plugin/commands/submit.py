@@ -70,7 +70,12 @@ def run(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     cfg = Config.fromfile(find_config(args.config_file))
     cfg.merge_from_dict(args.options or {})
-    kind = cfg.data.get("val", {}).get("type")
+    if "model" not in cfg or "names" not in (cfg.get("data") or {}):
+        raise UserError(
+            f"config {args.config_file}: it has no model, or no data.names; name the "
+            "config that the model was trained with"
+        )
+    kind = (cfg.data.get("val") or {}).get("type")
     if kind not in _BENCHMARKS:
         raise UserError(
             f"config {args.config_file}: data.val is a {kind}; a submission needs "

@@ -103,6 +103,16 @@ def test_a_pipeline_that_loses_points_is_refused(tmp_path, kitti):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("text", ["", "model = {}", "data = {}", "data = None"])
+def test_a_config_of_something_else_is_refused(tmp_path, capsys, text):
+    (tmp_path / "a.py").write_text(f"epoch = 1\n{text}\n")
+    words = ["--config-file", str(tmp_path / "a.py"), "-w", "none.pth"]
+    assert main(["submit", *words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "it has no model, or no data.names" in error
+    assert error.count("\n") == 1
+
+
 def test_other_data_is_refused(tmp_path, capsys):
     words = ["--config-file", "pointins/streets-panoptic-lin", "-w", "none.pth"]
     assert main(["submit", *words, "--out", str(tmp_path / "out")]) == 2
