@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders for them."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointins_plugin.errors import UserError
+
+_IN_THE_WAY = (FileExistsError, NotADirectoryError)
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
@@ -28,12 +30,34 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
         write(partial)
         os.replace(partial, path)
     except OSError as error:
-        # the system's own word for this is "File exists", or "Not a directory"
-        file = next((folder for folder in path.parents if os.path.isfile(folder)), None)
-        reason = f"{file} is a file, not a folder" if file else error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; name another place") from None
+        raise unwritable(path, error) from None
     finally:
         # below a file even the removal of nothing fails
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return path
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where they are not there; return it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return path
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return what a user is told of a file or folder that cannot be written."""
+    reason = error.strerror or error
+    # the system's own words for a file in the way are "File exists", "Not a directory"
+    places = (*path.parents, path) if isinstance(error, _IN_THE_WAY) else path.parents
+    file = next((place for place in places if os.path.isfile(place)), None)
+    if file is not None:
+        reason = f"{file} is a file, not a folder"
+    return UserError(f"cannot write {path}: {reason}; name another place")

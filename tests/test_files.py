@@ -8,7 +8,7 @@ from pointins_plugin.commands.predict import _write_npz
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.submissions import zip_folder
 from pointins_plugin.exported import write_export
-from pointins_plugin.files import write_whole
+from pointins_plugin.files import make_folder, write_whole
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.priors import MagnitudePrior
@@ -45,6 +45,15 @@ def test_a_zip_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*out\.zip"):
         zip_folder(tmp_path / "out")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "file", tmp_path / "file" / "a"):
+        with pytest.raises(UserError, match="file is a file, not a folder"):
+            make_folder(path)
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left")])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import make_folder
 from pointins_plugin.host import Config, build_dataset
 from pointins_plugin.inference import plain_values
 from pointins_plugin.options import Parser, non_negative, positive
@@ -79,7 +80,7 @@ def run(words: Sequence[str] | None = None) -> None:
         for step, word in zip(steps, states, strict=True):
             print(f"{word:<6} {step.title}: {step.folder}")
         return
-    out = Path(args.out)
+    out = make_folder(args.out)  # or each run would fail by itself
     failed: list[Step] = []
     for number, step in enumerate(steps, 1):
         place = f"[{number}/{len(steps)}] {step.title}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import make_folder
 from pointins_plugin.host import STOP_CODES, StopSignals
 from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.study.geometry import measure_geometry
@@ -133,6 +134,8 @@ def run(words: Sequence[str] | None = None) -> None:
             for unit, word in states.items():
                 print(f"{word:<8} {unit.name}: {unit.row.title}")
             return
+        for folder in (args.out, args.results):  # or each run would fail by itself
+            make_folder(folder)
         without = _measure_geometry(ladder, units, args)
         failed = _run_units(args, states) or without
     print(write_page(ladder, args.results, args.size))
@@ -246,8 +249,7 @@ def _start(
     unit: Unit, args: argparse.Namespace, jobs: int, slot: int
 ) -> subprocess.Popen:
     """Start a unit in a process of its own, with its share of cores and GPUs."""
-    folder = unit_folder(unit, args.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(unit_folder(unit, args.out))
     words = ["--unit", f"{unit.data}/{unit.row.name}/{unit.seed}", "--size", args.size]
     words += ["--out", str(args.out), "--results", str(args.results)]
     if args.skip:

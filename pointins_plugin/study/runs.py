@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import write_whole
+from pointins_plugin.files import make_folder, unwritable, write_whole
 from pointins_plugin.host import STOP_CODES, Config, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
@@ -85,7 +85,7 @@ class Record:
         path = folder / RECORD
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError):
             raise UserError(
@@ -216,8 +216,11 @@ def _locked(folder: Path) -> Iterator[int | None]:
     except ImportError:  # not on this system
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
+    try:
+        lock = open(make_folder(folder) / LOCK, "w")
+    except OSError as error:
+        raise unwritable(folder / LOCK, error) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -166,6 +166,23 @@ def test_a_folder_of_something_else_is_refused(small, fake, tmp_path):
         compare.run(words(small, tmp_path, "mosd-pretrain"))
 
 
+def test_a_folder_that_cannot_be_written_starts_nothing(small, fake, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("kept")
+    with pytest.raises(UserError, match=r"cannot write .*out is a file"):
+        compare.run(words(small, out, "mosd-pretrain"))
+    assert not fake.started
+    assert out.read_text() == "kept"
+
+
+def test_a_run_whose_folder_cannot_be_made_is_told(small, fake, tmp_path, capsys):
+    (tmp_path / "mosd-pretrain").write_text("kept")
+    with pytest.raises(UserError, match="2 of 2 runs are not done"):
+        compare.run(words(small, tmp_path, "mosd-pretrain"))
+    assert "mosd-pretrain is a file, not a folder" in capsys.readouterr().out
+    assert not fake.started
+
+
 def test_a_failing_run_is_one_line_and_the_others_go_on(small, fake, tmp_path, capsys):
     fake.fail = {"mosd-pretrain/seed0/pre-training"}
     every = words(small, tmp_path, "mosd-pretrain", "mosd-pretrain-dos")

@@ -126,6 +126,18 @@ def test_runs_go_on_where_geometry_fails(started, capsys):
     assert len(starter.names) == 2
 
 
+@pytest.mark.parametrize("option", ["--out", "--results"])
+def test_a_folder_that_cannot_be_written_starts_nothing(
+    started, geometry, tmp_path, option
+):
+    starter, words = started
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=r"cannot write .*file is a file"):
+        study.run([*words, *FEW, option, str(tmp_path / "file")])
+    assert not starter.names
+    assert not geometry
+
+
 def test_dry_run_starts_nothing(started, geometry, tmp_path, capsys):
     starter, options = started
     study.run([*options, *FEW, "--dry-run"])
