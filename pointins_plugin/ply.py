@@ -183,6 +183,11 @@ def _header(file, path: Path) -> tuple[str, list[tuple[str, int, list]]]:
             raise bad(
                 f"has an unreadable header line: {' '.join(words)[:60]!r}"
             ) from None
+    for element, _, properties in elements:
+        names = [name for name, _ in properties]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise bad(f"gives each {element} the property {twice!r} twice")
     if layout not in ("ascii", "binary_little_endian", "binary_big_endian"):
         raise bad(f"has format {layout!r}")
     return layout, elements

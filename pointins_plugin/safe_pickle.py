@@ -5,6 +5,7 @@ bytes are taken for pointers. So dtypes are rebuilt here from their names, and a
 gets its bytes only when they fit.
 """
 
+import contextlib
 import io
 import math
 import pickle
@@ -185,11 +186,25 @@ def plain(value: Any, seen: set[int] | None = None) -> Any:
 def torch_globals() -> list[tuple[Any, str]]:
     """Return what lets ``torch.load(weights_only=True)`` read arrays as they are here.
 
-    For ``torch.serialization.safe_globals``; what was read then goes through ``plain``.
+    For ``torch_allows``; what was read then goes through ``plain``.
     """
     named = [(value, f"{module}.{name}") for (module, name), value in _ALLOWED.items()]
     # These two may be given a state. Without a dot no file can name them.
     return [*named, (_Array, "array"), (_Dtype, "dtype")]
+
+
+def torch_allows(kinds: list) -> contextlib.AbstractContextManager:
+    """Let ``torch.load(weights_only=True)`` read more kinds of values.
+
+    Args:
+        kinds: as ``torch.serialization.safe_globals`` takes them; where torch is older
+            than that, 2.5, it reads none of them.
+    """
+    import torch  # pickles alone are read without it
+
+    if not hasattr(torch.serialization, "safe_globals"):
+        return contextlib.nullcontext()
+    return torch.serialization.safe_globals(kinds)
 
 
 def _load(file: BinaryIO) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.safe_pickle import plain, torch_globals
+from pointins_plugin.safe_pickle import plain, torch_allows, torch_globals
 
 # dtype of each entry of a scene, as transforms and models expect it
 _DTYPES = {
@@ -54,8 +54,11 @@ def scene_folders(
                 if not os.path.isdir(scene):
                     raise UserError(f"split {place} names {scene}, which is no folder")
         elif place.is_dir() or glob.has_magic(str(name)):
+            # brackets in the names of folders that are there are no wildcards
+            known, rest = (place, "") if place.is_dir() else (Path(data_root), name)
+            pattern = os.path.join(glob.escape(str(known)), rest, "*")
             # glob passes over hidden folders: half-written scenes, checkpoints
-            found = sorted(filter(os.path.isdir, glob.glob(str(place / "*"))))
+            found = sorted(filter(os.path.isdir, glob.glob(pattern)))
         else:
             raise UserError(f"data folder {place} does not exist{hint}")
         if not found:
@@ -68,13 +71,17 @@ def read_array(path: str | Path) -> np.ndarray:
     """Read a ``.npy`` file.
 
     Raises:
-        UserError: it is missing, damaged or holds Python objects.
+        UserError: it is missing, damaged, holds Python objects or several arrays.
     """
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = (str(error) or "empty file").splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason})") from None
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise UserError(f"{path} cannot be read (it is an .npz archive, not one array)")
+    return found
 
 
 def read_scene(folder: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -181,7 +188,7 @@ def load_arrays(path: str | Path, what: str) -> dict[str, np.ndarray]:
     import torch  # scenes alone are read without it
 
     try:
-        with torch.serialization.safe_globals(torch_globals()):
+        with torch_allows(torch_globals()):
             saved = torch.load(path, map_location="cpu", weights_only=True)
         return {key: np.asarray(value) for key, value in dict(plain(saved)).items()}
     except Exception as error:  # torch names damage by many exceptions
@@ -210,9 +217,11 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
         (path, problem) of every folder that holds arrays, problem None if usable.
 
     Raises:
-        UserError: the folder does not exist or holds no arrays.
+        UserError: the folder does not exist, is a file or holds no arrays.
     """
     root = Path(root)
+    if root.is_file():
+        raise UserError(f"{root} is a file; name a folder of scenes")
     if not root.is_dir():
         raise UserError(f"data folder {root} does not exist")
     folders = sorted({path.parent for path in root.rglob("*.npy")})

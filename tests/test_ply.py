@@ -107,6 +107,11 @@ def test_ascii_big_endian_and_faces_are_read(tmp_path):
             "cut short",
         ),
         (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "no points"),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\n"
+            b"property float y\nproperty float x\nend_header\n1 2 3\n",
+            "each vertex the property 'x' twice",
+        ),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, words):

@@ -1,6 +1,7 @@
 """The command ``pointins predict``: instances of clouds, without labels."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -155,7 +156,9 @@ def output_paths(clouds: Sequence[str], out: str, kind: str) -> list[Path]:
             )
         paths = [place]
     else:
-        paths = [place / f"{_stem(Path(cloud).name)}.{kind}" for cloud in clouds]
+        # "." and ".." are no names
+        names = [Path(os.path.abspath(cloud)).name for cloud in clouds]
+        paths = [place / f"{_stem(name)}.{kind}" for name in names]
     for i, path in enumerate(paths):
         if path in paths[:i]:
             raise UserError(

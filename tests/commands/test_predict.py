@@ -208,9 +208,12 @@ def test_encoder_without_offsets(tmp_path, weight, capsys):
     assert "predicts no offsets" in capsys.readouterr().err
 
 
-def test_names_of_files(tmp_path):
+def test_names_of_files(tmp_path, monkeypatch):
     paths = output_paths(["a/x.v2.PLY", "b/y.pcd.bin", "scene/"], str(tmp_path), "npz")
     assert [path.name for path in paths] == ["x.v2.npz", "y.npz", "scene.npz"]
+    monkeypatch.chdir(tmp_path)
+    paths = output_paths(["."], "out", "ply")
+    assert paths == [Path("out") / f"{tmp_path.name}.ply"]
     assert output_paths(["x.ply"], "y.ply", "npz") == [Path("y.ply")]
     for clouds, out, message in (
         (["x.ply", "y.ply"], "one.ply", "is one file, but 2 clouds"),

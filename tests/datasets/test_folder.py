@@ -9,7 +9,7 @@ from pointins_plugin.commands.check_data import run as check_data
 from pointins_plugin.datasets import folder
 from pointins_plugin.datasets.folder import FolderDataset
 from pointins_plugin.errors import UserError
-from pointins_plugin.scenes import check_folder
+from pointins_plugin.scenes import check_folder, scene_folders
 
 
 def arrays(n=50, seed=0):
@@ -139,6 +139,28 @@ def test_damaged_array_is_named(write):
             first(root)
 
 
+def test_an_archive_in_place_of_an_array_is_named(write, capsys):
+    root = write()
+    file = root / "train" / "a" / "coord.npy"
+    with open(file, "wb") as archive:
+        np.savez(archive, coord=np.zeros((2, 3)))
+    with pytest.raises(UserError, match=r"coord\.npy cannot be read \(it is an \.npz"):
+        first(root)
+    with pytest.raises(UserError, match="1 of 1 scenes below"):
+        check_data([str(root)])
+    assert "it is an .npz archive" in capsys.readouterr().out
+
+
+def test_brackets_in_names_are_no_wildcards(tmp_path):
+    root = tmp_path / "data [1]"
+    for split in ("train", "train[2]"):
+        (root / split / "a").mkdir(parents=True)
+        found = scene_folders(root, split)
+        assert found == [str(root / split / "a")]
+    assert len(scene_folders(root, "tr*")) == 2
+    assert scene_folders(root, "[st]rain") == [str(root / "train" / "a")]
+
+
 def test_missing_and_empty_folders_say_where(tmp_path):
     with pytest.raises(UserError, match=rf"{tmp_path}/train does not exist; put one"):
         FolderDataset(split="train", data_root=str(tmp_path))
@@ -167,6 +189,8 @@ def test_check_data_lists_the_bad_ones(write, capsys):
     assert "1 of 2 scenes can be used" in capsys.readouterr().out
     with pytest.raises(UserError, match="does not exist"):
         check_folder(root / "nowhere")
+    with pytest.raises(UserError, match="is a file; name a folder of scenes"):
+        check_folder(root / "train" / "a" / "coord.npy")
 
 
 def test_a_real_folder_loads(mosd_dir):

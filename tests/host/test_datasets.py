@@ -312,3 +312,13 @@ def test_fragments_without_voxels_and_with_crops(tmp_path):
 def test_labels_before_sampling_need_the_way_back(tmp_path):
     with pytest.raises(UserError, match="set return_inverse=True in GridSample"):
         whole(tmp_path, [KEEP_LABELS, SAMPLE])[0]
+
+
+def test_old_versions_of_torch_read_tensors_at_least(tmp_path, monkeypatch):
+    file = tmp_path / "a.pth"
+    torch.save({"coord": torch.ones(2, 3)}, file)
+    monkeypatch.delattr("torch.serialization.safe_globals")  # torch < 2.5
+    np.testing.assert_array_equal(load_arrays(file, "frame")["coord"], np.ones((2, 3)))
+    torch.save({"coord": np.ones((2, 3))}, file)
+    with pytest.raises(UserError, match=r"^frame .*a\.pth cannot be read"):
+        load_arrays(file, "frame")

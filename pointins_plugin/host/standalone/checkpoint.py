@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.safe_pickle import torch_allows
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
@@ -84,13 +85,11 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
 def _numpy_scalars() -> contextlib.AbstractContextManager:
     """Allow what a NumPy number is pickled as: Pointcept's best metric is one."""
-    if not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5
-        return contextlib.nullcontext()
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i8")]
     allowed = [np.dtype, *kinds, *((scalar, name) for name in names)]
-    return torch.serialization.safe_globals(allowed)
+    return torch_allows(allowed)
 
 
 @dataclass
