@@ -15,10 +15,14 @@ __version__ = "0.1.0"
 def _command_words() -> list[str] | None:
     """Return the words after `pointins` if this process is that command."""
     start = sys.argv[0] if sys.argv else ""
-    module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if start == "-m" else None
-    if module == f"{__name__}.cli" or Path(start).stem == "pointins":
-        return sys.argv[1:]
-    return None
+    if start == "-m":
+        # before the words stands what Python runs: -m NAME, -mNAME or -um NAME
+        last = sys.orig_argv[-len(sys.argv) :][0]
+        option = last.removesuffix(f"{__name__}.cli")
+        ours = option != last and option[:1] in ("", "-")
+    else:
+        ours = Path(start).stem == "pointins"
+    return sys.argv[1:] if ours else None
 
 
 _words = _command_words()

@@ -39,7 +39,8 @@ def test_version_and_help_wait_for_nothing(tmp_path, words):
     script.write_text(
         "import sys\nfrom pointins_plugin.cli import main\nsys.exit(main())\n"
     )
-    for start in ([str(script)], ["-m", "pointins_plugin.cli"]):
+    module = "pointins_plugin.cli"
+    for start in ([str(script)], ["-m", module], [f"-m{module}"], ["-um", module]):
         done = subprocess.run(
             [sys.executable, *start, *words],
             capture_output=True,
