@@ -50,6 +50,21 @@ def test_a_name_is_taken_once(shapes):
     assert shapes.get("Circle") is Circle
 
 
+def test_a_value_of_a_wrong_type_is_one_line_that_says_where(shapes):
+    @shapes.register_module()
+    class Disc:
+        def __init__(self, radius):
+            self.area = 3 * radius**2
+
+    with pytest.raises(UserError) as told:
+        shapes.build({"type": "Disc", "radius": "2"})
+    line = str(told.value)
+    assert line.startswith("config: Disc: unsupported operand")
+    assert "test_registry.py, line " in line
+    assert "\n" not in line
+    assert isinstance(told.value.__cause__, TypeError)
+
+
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [

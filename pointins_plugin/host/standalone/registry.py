@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,8 @@ class Registry:
         """Build ``cfg["type"]`` with the other entries as keyword arguments.
 
         Raises:
-            UserError: no such name, no type, or a keyword the class does not accept.
+            UserError: no such name, no type, or a keyword or a value that the class
+                does not accept.
         """
         if not isinstance(cfg, dict) or "type" not in cfg:
             raise UserError(f"config: an entry of {self.name} needs a type: {cfg!r}")
@@ -85,6 +87,15 @@ class Registry:
         except ValueError as error:
             # A class says what is wrong with its own arguments.
             raise UserError(f"config: {_name(kind)}: {error}") from None
+        except TypeError as error:
+            # Most often a value of another type than the class takes; if it is a
+            # mistake in its code, the line tells where, and the cause is kept.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            reason = (str(error) or "TypeError").splitlines()[0]
+            raise UserError(
+                f"config: {_name(kind)}: {reason} ({place.filename}, line "
+                f"{place.lineno}); look for an option of a wrong type"
+            ) from error
 
 
 def accepted_keywords(kind: Callable) -> tuple[dict[str, bool], bool]:
