@@ -19,6 +19,7 @@ import toy_run
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
     TRAINERS,
+    Config,
     HookBase,
     comm,
     default_config_parser,
@@ -256,6 +257,20 @@ def _second_rank_is_signalled(folder):
     trainer.train()
 
 
+def test_ranks_that_read_the_config_by_themselves_share_a_seed(tmp_path):
+    """As under torchrun and on several machines; config.py has it too."""
+    launch(_draws_a_seed, 2, cfg=(str(tmp_path),))
+    zero, one = ((tmp_path / f"seed {rank}").read_text() for rank in (0, 1))
+    assert zero == one
+    written = Config.fromfile(tmp_path / "run" / "config.py")
+    assert str(written.seed) == zero
+
+
+def _draws_a_seed(folder):
+    cfg = default_setup(toy_run.configure(Path(folder), seed=None))
+    Path(folder, f"seed {comm.get_rank()}").write_text(str(cfg.seed))
+
+
 def scheduler(kind, **options):
     return {"scheduler": {"_delete_": True, "type": kind, **options}}
 
@@ -481,6 +496,7 @@ def losses_of(trainer):
 
 
 def test_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value])
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     for key, value in (("batch_size", 1), ("batch_size_val", 3)):
         cfg = toy_run.configure(tmp_path, **{key: value})

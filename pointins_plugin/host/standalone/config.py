@@ -125,7 +125,7 @@ class Config:
         """Write ``pretty_text`` to a file, or return it."""
         if file is None:
             return self.pretty_text
-        # of this process alone: every rank of a run may write the same config
+        # of this process alone: another may write the same config
         temporary = f"{file}.{os.getpid()}.tmp"
         Path(temporary).write_text(self.pretty_text, encoding="utf-8")
         os.replace(temporary, file)

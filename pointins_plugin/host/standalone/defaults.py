@@ -61,11 +61,11 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 
 
 def default_config_parser(file_path: str, options: dict | None) -> Config:
-    """Read a config, apply overrides, settle the seed and write ``config.py``.
+    """Read a config, apply overrides, draw a seed if there is none, make the folder.
 
     Raises:
         UserError: a key is missing or makes no sense, or ``save_path`` cannot be
-            written.
+            made.
     """
     cfg = Config.fromfile(file_path)
     cfg.merge_from_dict(options or {})
@@ -94,17 +94,29 @@ def default_config_parser(file_path: str, options: dict | None) -> Config:
     cfg.data.train.loop = cfg.epoch // cfg.eval_epoch
     try:
         os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
-        if not cfg.resume:
-            cfg.dump(os.path.join(cfg.save_path, "config.py"))
     except OSError as error:
-        raise UserError(
-            f"save_path {cfg.save_path} cannot be written: {error.strerror}"
-        ) from None
+        raise _not_written(cfg, error) from None
     return cfg
 
 
+def _not_written(cfg: Config, error: OSError) -> UserError:
+    return UserError(f"save_path {cfg.save_path} cannot be written: {error.strerror}")
+
+
 def default_setup(cfg: Config) -> Config:
-    """Share batch and workers over ranks and seed this process."""
+    """Agree on the seed, write ``config.py``, share batch and workers, seed this rank.
+
+    Raises:
+        UserError: ``save_path`` cannot be written, or a batch cannot be shared.
+    """
+    # Every machine, and under torchrun every process, has read the config by itself
+    # and drawn a seed where there was none.
+    cfg.seed = comm.all_gather(cfg.seed)[0]
+    if comm.is_main_process() and not cfg.resume:
+        try:
+            cfg.dump(os.path.join(cfg.save_path, "config.py"))
+        except OSError as error:
+            raise _not_written(cfg, error) from None
     world_size = comm.get_world_size()
     if cfg.num_worker is None:
         cfg.num_worker = multiprocessing.cpu_count()
