@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ from pointins_plugin.host import (
     launch,
 )
 from pointins_plugin.host.standalone.checkpoint import load_checkpoint
+from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
 
 def run(folder, **options):
@@ -228,6 +230,46 @@ def test_signal_finishes_the_step_and_saves(tmp_path, number, event, occurrence,
     assert_same_weights(whole.model.state_dict(), resumed.model.state_dict())
     for tag in ("train_batch/loss", "train/loss"):
         assert metric(tmp_path / "a", tag) == metric(tmp_path / "b", tag)
+
+
+def test_signal_to_the_whole_group_finishes_the_step_and_saves(tmp_path):
+    """As `timeout` and clusters send it: to the loader's workers too."""
+    last = tmp_path / "run" / "model" / "model_last.pth"
+    command = [sys.executable, toy_run.__file__, str(tmp_path)]
+    command += ["num_worker=2", "model.pause=0.2", "epoch=40", "eval_epoch=40"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)  # into the next epoch
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    checkpoint = load_checkpoint(str(last))
+    assert checkpoint["pointins"]["iteration"] > 0
+
+
+def test_workers_end_by_their_parent_alone():
+    loader = SeededLoader(
+        toy_run.ToyDataset(size=64),
+        list,
+        seed=1,
+        sampler=EpochSampler(64, seed=1, shuffle=False),
+        num_workers=1,
+        prefetch_factor=2,
+        batch_size=1,
+    )
+    batches = iter(loader)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    for name in ("TERM", "USR1"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    assert sum(1 for _ in batches) == 63
+    batches = iter(loader)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 def test_signal_ends_a_run_that_saves_nothing(tmp_path):

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pointins_plugin.errors import UserError
 
 from .env import derive_seed, seeded
+from .signals import outlive_stop_signals
 
 
 class EpochSampler(Sampler):
@@ -112,6 +113,7 @@ class SeededLoader(DataLoader):
             SeededDataset(dataset, seed),
             sampler=sampler,
             collate_fn=SeededCollate(collate, seed),
+            worker_init_fn=outlive_stop_signals,
             **options,
         )
 

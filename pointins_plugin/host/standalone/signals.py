@@ -1,6 +1,7 @@
 """Signals that ask a run to stop, noted until its step is finished."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -55,3 +56,27 @@ class StopSignals:
         for process in self.forward:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
+
+
+def outlive_stop_signals(worker: int) -> None:
+    """Let a loader's process go on when SIGTERM or SIGUSR1 reaches a run's whole group.
+
+    ``timeout`` and clusters send them to every process, and the step that is finished
+    needs its batch. The parent's SIGTERM still ends it, by which Python and torch clean
+    up; where the parent dies, torch's watchdog does.
+    """
+    for number in STOP_SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
+        return
+
+    def obey_parent() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+            pass
+        os._exit(0)
+
+    # a handler is not told who has sent a signal; one that waits for it is
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=obey_parent, daemon=True).start()
