@@ -1,5 +1,6 @@
 """What evaluators share: when they run, over which batches, and their report."""
 
+import contextlib
 import json
 import math
 import os
@@ -18,7 +19,8 @@ class ValidationHook(HookBase):
     Args:
         every: epochs between two evaluations; 0 evaluates at the end only.
         filename: of the report, in the run's folder: the last result, and the result
-            of every evaluation of the run under ``history``.
+            of every evaluation of the run under ``history``. One of an earlier run is
+            removed where this one does not resume.
 
     A subclass says what is measured: ``measure`` returns the result, ``metric`` the
     name and value that ``CheckpointSaver`` compares. Nothing is evaluated where the
@@ -34,6 +36,10 @@ class ValidationHook(HookBase):
 
     def before_train(self) -> None:
         trainer = self.trainer
+        if not trainer.cfg.resume and comm.is_main_process():
+            # of an earlier run in this folder, not of this one
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._path())
         if not trainer.cfg.evaluate:
             return
         if trainer.val_loader is None:

@@ -70,6 +70,18 @@ def test_scores_by_hand(tmp_path):
     assert hook.trainer.comm_info["current_metric_name"] == "mIoU"
 
 
+def test_the_report_of_an_earlier_run_goes_unless_this_one_resumes(tmp_path):
+    report, mine = tmp_path / "semantic.json", tmp_path / "mine.json"
+    mine.touch()
+    for resume in (True, False):
+        report.touch()
+        hook = evaluator(tmp_path, [batch([1, 0])])
+        hook.trainer.cfg.resume = resume
+        hook.before_train()
+        assert report.exists() == resume
+        assert mine.exists()
+
+
 def test_original_points_are_scored(tmp_path):
     data = batch([0, 0])
     data["inverse"] = torch.tensor([0, 0, 1])

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import ConfigDict
+from pointins_plugin.host import ConfigDict, load_all
 from pointins_plugin.host.standalone.registry import HOOKS, TESTERS
 
 NAMES = ["floor", "chair", "table"]
@@ -140,6 +140,30 @@ def test_the_best_checkpoint_is_tested(tmp_path):
         hook.trainer = SimpleNamespace(cfg=cfg, model=model)
         hook.after_train()
     assert seen == [(1.0, "hi"), "tested", (7.0, "hi"), "tested"]
+
+
+def test_the_report_of_an_earlier_run_goes_unless_this_one_resumes(tmp_path):
+    report, mine = (tmp_path / "result" / name for name in ("semantic.json", "my.json"))
+    report.parent.mkdir()
+    for resume in (True, False):
+        report.touch()
+        mine.touch()
+        cfg = config(tmp_path, test={"type": "SemSegTester"}, resume=resume)
+        hook = HOOKS.build(dict(type="PreciseEvaluator"))
+        hook.trainer = SimpleNamespace(cfg=cfg)
+        hook.before_train()
+        assert report.exists() == resume
+        assert mine.exists()
+
+
+def test_tested_weights_are_logged(tmp_path, capsys):
+    model = Reading()
+    for more in ({"epoch": 12}, {}):
+        torch.save({"state_dict": model.state_dict(), **more}, tmp_path / "x.pth")
+        load_all(model, str(tmp_path / "x.pth"))
+    one, other = capsys.readouterr().out.splitlines()
+    assert one.endswith("x.pth, after epoch 12")
+    assert other.endswith("x.pth")
 
 
 def test_refusals(tmp_path):

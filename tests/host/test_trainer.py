@@ -343,6 +343,26 @@ def test_resumed_equals_uninterrupted(tmp_path, options):
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
+def test_a_run_that_begins_anew_removes_what_an_earlier_one_kept(tmp_path):
+    """The user's own files stay; a run that resumes removes nothing."""
+    folder = tmp_path / "run" / "model"
+    first = run(tmp_path, **{"hooks.CheckpointSaver.save_freq": 1})
+    best = folder / "model_best.pth"
+    torch.save({"state_dict": first.model.state_dict(), "epoch": 3}, best)
+    mine = folder / "epoch_of_mine.pth"
+    mine.touch()
+    last = folder / "model_last.pth"
+    run(tmp_path, resume=True, weight=str(last))
+    kept = ["model_best.pth", *(f"epoch_{epoch}.pth" for epoch in (1, 2, 3, 4))]
+    assert {path.name for path in folder.iterdir()} == {*kept, last.name, mine.name}
+    cfg = default_setup(toy_run.configure(tmp_path, weight=str(best)))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    trainer.call_hooks("before_train")
+    assert {path.name for path in folder.iterdir()} == {best.name, last.name, mine.name}
+    run(tmp_path, weight=str(best))  # its own is saved now
+    assert {path.name for path in folder.iterdir()} == {last.name, mine.name}
+
+
 def test_resume_finds_the_last_checkpoint_of_its_folder(tmp_path):
     interrupted(tmp_path, epoch=3)
     assert run(tmp_path, resume=True).start_epoch == 3

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -248,6 +249,8 @@ class CheckpointSaver(HookBase):
 
     When a signal stops the run (SIGTERM, SIGUSR1: a scheduler's warnings), the step
     that it finishes is saved too, so that ``-r true`` goes on with the next one.
+    A run that begins anew removes the best and the kept checkpoints of an earlier one
+    in its folder; what it begins with itself goes when its own is first saved.
 
     Args:
         save_freq: also keep ``epoch_K.pth`` every so many epochs; None keeps none.
@@ -269,6 +272,27 @@ class CheckpointSaver(HookBase):
             )
         self.save_freq = save_freq
         self.save_every_steps = save_every_steps
+        self._earlier: list[str] = []  # checkpoints of an earlier run
+
+    def before_train(self) -> None:
+        cfg = self.trainer.cfg
+        if cfg.resume or not comm.is_main_process():
+            return
+        folder = os.path.join(cfg.save_path, "model")
+        # taken for this run's by tests of its best
+        self._earlier = [
+            os.path.join(folder, name)
+            for name in os.listdir(folder)
+            if re.fullmatch(r"model_best\.pth|epoch_\d+\.pth", name)
+        ]
+        self._remove_earlier(keep=cfg.weight)
+
+    def _remove_earlier(self, keep: str | None = None) -> None:
+        kept = [path for path in self._earlier if keep and _same_place(path, keep)]
+        for path in self._earlier:
+            if path not in kept:
+                os.remove(path)
+        self._earlier = kept
 
     def after_step(self) -> None:
         trainer = self.trainer
@@ -329,6 +353,7 @@ class CheckpointSaver(HookBase):
             "pointins": trainer.progress(),
         }
         save_checkpoint(state, path)
+        self._remove_earlier()
         return path
 
     def _compare(self) -> bool:
@@ -345,6 +370,10 @@ class CheckpointSaver(HookBase):
             + (" (now)" if is_best else "")
         )
         return is_best
+
+
+def _same_place(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _plain_state(state: dict[str, Any]) -> dict[str, Any]:

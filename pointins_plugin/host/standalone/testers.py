@@ -1,5 +1,6 @@
 """Testing of trained models on whole scenes."""
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -29,12 +30,13 @@ def _first(batch: list) -> Any:
 
 
 def load_all(model: nn.Module, path: str) -> None:
-    """Load a checkpoint into a model that it fits completely.
+    """Load a checkpoint into a model that it fits completely, and log which it is.
 
     Raises:
         UserError: a key is missing, superfluous or of another shape.
     """
-    state = load_checkpoint(path)["state_dict"]
+    checkpoint = load_checkpoint(path)
+    state = checkpoint["state_dict"]
     wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
     match = match_weights(state, model.state_dict(), wrapped=wrapped)
     odd = match.missing + match.unexpected
@@ -44,6 +46,8 @@ def load_all(model: nn.Module, path: str) -> None:
             f"a match: {odd[0]}); test with the config it was trained with"
         )
     model.load_state_dict(match.weights)
+    epoch = f", after epoch {checkpoint['epoch']}" if "epoch" in checkpoint else ""
+    get_root_logger().info(f"Weights: {path}{epoch}")
 
 
 class TesterBase:
@@ -260,6 +264,15 @@ class PreciseEvaluator(HookBase):
     def __init__(self, test_last: bool = False):
         self.test_last = test_last
 
+    def before_train(self) -> None:
+        cfg = self.trainer.cfg
+        kind = TESTERS.get(cfg.test.type) if cfg.get("test") else None
+        report = getattr(kind, "report", None)  # a tester of others may have none
+        if report and not cfg.resume and comm.is_main_process():
+            # of an earlier run in this folder, not of this one
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(cfg.save_path, "result", report))
+
     def after_train(self) -> None:
         trainer = self.trainer
         cfg = trainer.cfg
@@ -269,5 +282,7 @@ class PreciseEvaluator(HookBase):
         best = os.path.join(cfg.save_path, "model", "model_best.pth")
         if not self.test_last and os.path.isfile(best):
             load_all(trainer.model, best)
+        else:
+            get_root_logger().info("Weights: the last ones of this run")
         tester = TESTERS.build({**cfg.test, "cfg": cfg, "model": trainer.model})
         tester.test()
