@@ -12,18 +12,26 @@ from pointins_plugin.options import Parser
 
 def main_worker(cfg) -> None:
     """Train in this process; children import the plugin with this module."""
-    from pointins_plugin.host import TRAINERS, default_setup
+    from pointins_plugin.host import TRAINERS
 
-    cfg = default_setup(cfg)
+    cfg = _set_up(cfg)
     TRAINERS.build(dict(type=cfg.train.type, cfg=cfg)).train()
 
 
 def test_worker(cfg) -> None:
     """Test in this process."""
-    from pointins_plugin.host import TESTERS, default_setup
+    from pointins_plugin.host import TESTERS
 
-    cfg = default_setup(cfg)
+    cfg = _set_up(cfg)
     TESTERS.build(dict(cfg=cfg, **cfg.test)).test()
+
+
+def _set_up(cfg: Any) -> Any:
+    from pointins_plugin.host import default_setup, import_modules
+
+    # a spawned process has not read the config, which imports them
+    import_modules(cfg.filename, **(cfg.get("custom_imports") or {}))
+    return default_setup(cfg)
 
 
 def train(words: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Names that are the plugin's own on either host."""
 
 from .standalone.checkpoint import load_checkpoint
+from .standalone.config import import_modules
 from .standalone.env import derive_seed, seeded
 from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
 from .standalone.nuscenes import NuScenesDataset
@@ -21,6 +22,7 @@ __all__ = [
     "StopSignals",
     "bias_losses",
     "derive_seed",
+    "import_modules",
     "load_all",
     "load_checkpoint",
     "seeded",

@@ -17,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import toy_run
 
+from pointins_plugin import cli
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import (
     TRAINERS,
@@ -297,6 +298,41 @@ def _second_rank_is_signalled(folder):
     if comm.get_rank() == 1:
         trainer.hooks.insert(0, Signals("before_step", 6, signal.SIGUSR1))
     trainer.train()
+
+
+OF_A_USER = """
+from pathlib import Path
+from pointins_plugin.host import HOOKS, TESTERS, HookBase, comm
+
+@HOOKS.register_module()
+class UsersHook(HookBase):
+    def before_train(self):
+        Path(self.trainer.cfg.save_path, f"trains {comm.get_rank()}").touch()
+
+@TESTERS.register_module()
+class UsersTester:
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    def test(self):
+        Path(self.cfg.save_path, f"tests {comm.get_rank()}").touch()
+"""
+
+
+def test_processes_import_what_the_config_names(tmp_path, monkeypatch):
+    """The toy model too: nothing else brings it to a spawned process."""
+    (tmp_path / "hooks_of_a_user.py").write_text(OF_A_USER)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {
+        "custom_imports.imports": ["toy_run", "hooks_of_a_user"],
+        "hooks": [{"type": "UsersHook"}],
+    }
+    cfg = toy_run.configure(tmp_path, epoch=1, eval_epoch=1, **options)
+    cfg.test = {"type": "UsersTester"}
+    for worker in (cli.main_worker, cli.test_worker):
+        launch(worker, 2, cfg=(cfg,))
+    for name in ("trains 0", "trains 1", "tests 0", "tests 1"):
+        assert (tmp_path / "run" / name).exists(), name
 
 
 def test_ranks_that_read_the_config_by_themselves_share_a_seed(tmp_path):

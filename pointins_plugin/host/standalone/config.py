@@ -73,7 +73,7 @@ class Config:
         values = _read(path)
         custom = values.get("custom_imports")
         if import_custom_modules and custom:
-            _import_modules(path, **custom)
+            import_modules(path, **custom)
         return Config(values, filename=str(path))
 
     def __getattr__(self, name: str) -> Any:
@@ -337,7 +337,16 @@ def _merge(new: dict, old: dict) -> dict:
     return merged
 
 
-def _import_modules(path: Path, imports: list[str] | str, allow_failed_imports=False):
+def import_modules(
+    path: str | os.PathLike,
+    imports: list[str] | str = (),
+    allow_failed_imports: bool = False,
+) -> None:
+    """Import what the ``custom_imports`` of the config at ``path`` names.
+
+    Raises:
+        UserError: a module cannot be imported, and may not fail.
+    """
     for name in [imports] if isinstance(imports, str) else imports:
         try:
             importlib.import_module(name)
