@@ -33,6 +33,18 @@ def test_s3dis_rooms_are_named_with_their_area(root):
         build_dataset({**cfg, "split": "Area_9"})
 
 
+def test_scenes_that_share_a_name_are_told_apart(root):
+    """Scores and predictions are kept by name; other names stay as they are."""
+    (root / "Area_2" / "hall_1").mkdir()
+    np.save(root / "Area_2" / "hall_1" / "coord.npy", np.random.rand(20, 3))
+    splits = ["Area_1", "Area_2", "Area_2"]
+    cfg = dict(type="DefaultDataset", split=splits, data_root=str(root))
+    dataset = build_dataset(cfg)
+    names = [dataset[index]["name"] for index in range(5)]
+    again = ["hall_1", "Area_2_office_1"]
+    assert names == ["Area_1_office_1", *again, *again]
+
+
 def test_limited_annotations_hide_the_other_labels(root):
     file = root / "points.pth"
     torch.save({"office_1": np.array([2, 5])}, file)

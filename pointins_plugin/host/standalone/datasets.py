@@ -1,7 +1,9 @@
 """Datasets of scenes as folders of arrays, and several datasets as one."""
 
 import os
+from collections import Counter
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,7 +110,24 @@ class DefaultDataset(Dataset):
         )
 
     def get_data_name(self, idx: int) -> str:
-        """Return the name of a scene."""
+        """Return the name of a scene: its folder's, or its path's if others share that.
+
+        ``scene0`` of the splits val and test are ``val_scene0`` and ``test_scene0``.
+        """
+        name = self.folder_name(idx)
+        if name not in self._shared_names:
+            return name
+        path = self.data_list[idx % len(self.data_list)]
+        return os.path.relpath(path, self.data_root).replace(os.sep, "_")
+
+    @cached_property
+    def _shared_names(self) -> set[str]:
+        # results are kept by name: of two scenes with one name the first would be lost
+        counts = Counter(map(os.path.basename, set(self.data_list)))
+        return {name for name, count in counts.items() if count > 1}
+
+    def folder_name(self, idx: int) -> str:
+        """Return the name of a scene's folder."""
         return os.path.basename(self.data_list[idx % len(self.data_list)])
 
     def get_split_name(self, idx: int) -> str:

@@ -80,4 +80,4 @@ class Structured3DDataset(DefaultDataset):
 
     def get_data_name(self, idx: int) -> str:
         """Return the name of a room with its scene, ``scene_00000_room_485142``."""
-        return f"{self.get_split_name(idx)}_{super().get_data_name(idx)}"
+        return f"{self.get_split_name(idx)}_{self.folder_name(idx)}"

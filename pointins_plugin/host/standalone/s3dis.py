@@ -18,4 +18,4 @@ class S3DISDataset(DefaultDataset):
 
     def get_data_name(self, idx: int) -> str:
         """Return the name of a room with its area, e.g. ``Area_1-office_1``."""
-        return f"{self.get_split_name(idx)}-{super().get_data_name(idx)}"
+        return f"{self.get_split_name(idx)}-{self.folder_name(idx)}"
