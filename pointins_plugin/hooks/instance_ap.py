@@ -170,7 +170,7 @@ class InstanceAPEvaluator(ValidationHook):
             silent = sorted(set(ignored) - set(stuff))
         scenes: dict[str, tuple] = {}
         losses = []
-        for batch, output in self.outputs(model):
+        for batch, output, _ in self.outputs(model):
             for key in ("segment", "instance", "name"):
                 if key not in batch:
                     raise UserError(
@@ -194,7 +194,7 @@ class InstanceAPEvaluator(ValidationHook):
         ap = average_precision([row[0] for row in rows], num, ignored, self.min_region)
         result: dict[str, Any] = {
             "scenes": len(rows),
-            "loss": float(np.mean(losses)) if losses else float("nan"),
+            "loss": self.mean_loss(losses),
             **{key: 100 * float(ap[key]) for key in _KEYS},
             "min_region": self.min_region,
             "classes": {

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.evaluation.panoptic_scene import add_scene, panoptic_scenes
@@ -118,7 +116,7 @@ class PanopticEvaluator(ValidationHook):
         names = list(self.trainer.cfg.data.names)
         scans: dict[str, PanopticQuality] = {}
         losses = []
-        for batch, output in self.outputs(model):
+        for batch, output, _ in self.outputs(model):
             if "pred_segment" not in output or "pred_instance" not in output:
                 raise UserError(
                     f"PanopticEvaluator: {type(model).__name__} predicts no panoptic "
@@ -140,7 +138,7 @@ class PanopticEvaluator(ValidationHook):
         scores = total.compute()
         return {
             "scenes": len(gathered),
-            "loss": float(np.mean(losses)) if losses else float("nan"),
+            "loss": self.mean_loss(losses),
             **{key: 100 * scores[key] for key in (*_MEANS, *_SPLITS)},
             "min_points": self.min_points,
             "classes": {

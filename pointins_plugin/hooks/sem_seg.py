@@ -41,22 +41,21 @@ class SemSegEvaluator(ValidationHook):
         names = list(data.names)
         total = np.zeros((data.num_classes, data.num_classes + 1), dtype=np.int64)
         losses, clouds = [], 0
-        for batch, output in self.outputs(model):
+        for batch, output, count in self.outputs(model):
             if "segment" not in batch:
                 raise UserError(
                     "SemSegEvaluator: validation batches have no 'segment'; add it to "
                     "the keys of Collect in data.val.transform"
                 )
             losses.append(float(output["loss"]))
-            clouds += len(batch["offset"])
+            clouds += count
             predicted = output["seg_logits"].argmax(1)
-            total += self._confusion(predicted, batch)
-        parts = comm.all_gather((total, clouds, losses))
+            total += self._confusion(predicted, batch, count)
+        parts = comm.all_gather((total, clouds))
         scores = semantic_scores(sum(part[0] for part in parts))
-        losses = [loss for part in parts for loss in part[2]]
         return {
             "scenes": sum(part[1] for part in parts),
-            "loss": float(np.mean(losses)) if losses else float("nan"),
+            "loss": self.mean_loss(losses),
             **{key: 100 * scores[key] for key in ("miou", "macc", "allacc")},
             "classes": {
                 name: {"iou": 100 * float(iou), "acc": 100 * float(acc)}
@@ -66,7 +65,10 @@ class SemSegEvaluator(ValidationHook):
             },
         }
 
-    def _confusion(self, predicted: Any, batch: dict[str, Any]) -> np.ndarray:
+    def _confusion(
+        self, predicted: Any, batch: dict[str, Any], count: int
+    ) -> np.ndarray:
+        """Return the confusion matrix of the first ``count`` clouds of a batch."""
         data = self.trainer.cfg.data
         segment = batch["segment"]
         if "inverse" in batch:
@@ -82,6 +84,9 @@ class SemSegEvaluator(ValidationHook):
                 )
             predicted = predicted[batch["inverse"]]
             segment = batch["origin_segment"]
+        else:
+            end = int(batch["offset"][count - 1])
+            predicted, segment = predicted[:end], segment[:end]
         arrays = to_numpy({"predicted": predicted, "segment": segment})
         return confusion_matrix(
             arrays["predicted"], arrays["segment"], data.num_classes, data.ignore_index

@@ -4,9 +4,11 @@ import contextlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
@@ -93,16 +95,38 @@ class ValidationHook(HookBase):
         raise NotImplementedError
 
     @torch.no_grad()
-    def outputs(self, model: Any) -> Iterator[tuple[dict, dict]]:
-        """Yield every validation batch, on the model's device, and what it returns."""
+    def outputs(self, model: Any) -> Iterator[tuple[dict, dict, int]]:
+        """Yield validation batches, what the model returns, and how many clouds count.
+
+        Batches are on the model's device. Samplers repeat scenes so that all processes
+        have equally many: the clouds behind those that count are such.
+        """
         device = next(model.parameters()).device
+        left = self._own_scenes()
         for batch in self.trainer.val_loader:
             batch = {
                 key: value.to(device) if isinstance(value, torch.Tensor) else value
                 for key, value in batch.items()
             }
             # Models may change the dictionary they are given.
-            yield batch, model(dict(batch))
+            output = model(dict(batch))
+            count = min(len(batch["offset"]), left)
+            left -= count
+            if count:
+                yield batch, output, count
+
+    def _own_scenes(self) -> int:
+        """Return how many scenes this process has before the sampler repeats some."""
+        world_size = comm.get_world_size()
+        if world_size == 1:
+            return sys.maxsize
+        size = len(self.trainer.val_loader.dataset)
+        return len(range(comm.get_rank(), size, world_size))
+
+    def mean_loss(self, losses: list[float]) -> float:
+        """Return the mean of the batches' losses over all processes, NaN of none."""
+        every = [loss for part in comm.all_gather(losses) for loss in part]
+        return float(np.mean(every)) if every else float("nan")
 
     def write_scalars(self, scalars: dict[str, float], epoch: int) -> None:
         """Write scalars to the run's metrics."""

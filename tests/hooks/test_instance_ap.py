@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn as nn
+from torch.utils.data import DataLoader
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks import InstanceAPEvaluator
 from pointins_plugin.hooks.instance_ap import ignored_classes
-from pointins_plugin.host import HOOKS, ConfigDict
+from pointins_plugin.host import HOOKS, ConfigDict, comm, launch
 
 NAMES = ["floor", "chair", "table"]
 
@@ -174,3 +175,26 @@ def test_refusals(tmp_path):
 def test_pointcepts_name():
     hook = HOOKS.build(dict(type="InsSegEvaluator", segment_ignore_index=(-1, 0)))
     assert hook.segment_ignore_index == (-1, 0)
+
+
+def _losses(folder):
+    """Score three scenes, of which every process's have another loss."""
+    rank, size = comm.get_rank(), comm.get_world_size()
+    hook = evaluator(folder, stuff=("floor",), filename=f"{size}.json")
+    scenes = [batch(name) for name in "012"]
+    mine = [place % 3 for place in range(rank, 4 if size > 1 else 3, size)]
+    hook.trainer.val_loader = DataLoader(scenes, batch_size=None, sampler=mine)
+    model = hook.trainer.model
+    model.forward = lambda batch: {
+        **Knowing.forward(model, batch),
+        "loss": torch.tensor(4.0 ** int(batch["name"][0])),
+    }
+    hook.evaluate()
+
+
+def test_the_loss_is_that_of_all_processes(tmp_path):
+    for processes in (1, 2):
+        launch(_losses, processes, cfg=(str(tmp_path),))
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2))
+    assert one == two
+    assert one["loss"] == 7.0

@@ -10,6 +10,8 @@ import torch.nn as nn
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks import SemSegEvaluator
+from pointins_plugin.host import collate_fn, comm, launch
+from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
 
 class Constant(nn.Module):
@@ -99,6 +101,54 @@ def test_class_scores_are_written_if_asked(tmp_path):
     hook.evaluate()
     assert seen["val/mIoU"] == seen["val/cls_0-a IoU"] == 1
     assert "val/allAcc" in seen
+
+
+class Scenes(torch.utils.data.Dataset):
+    """Five scenes of other labels and sizes."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        segment = torch.tensor([0, 1] * (index + 2))[: 2 + index]
+        coord = torch.full((len(segment), 3), float(index))
+        offset = torch.tensor([len(segment)])
+        return {"coord": coord, "segment": segment, "offset": offset}
+
+
+class Meaning(Constant):
+    """Predicts class 1 where points lie far out; its loss is how far."""
+
+    def forward(self, batch):
+        far = batch["coord"][:, 0] > 2
+        logits = torch.stack([~far, far], dim=1).float()
+        return {"loss": batch["coord"].mean(), "seg_logits": logits}
+
+
+def _scored(folder):
+    """Write the scores of batches of one and of three scenes."""
+    rank, size = comm.get_rank(), comm.get_world_size()
+    for count in (1, 3):
+        sampler = EpochSampler(5, 1, False, rank, size)
+        loader = SeededLoader(Scenes(), collate_fn, 1, sampler, batch_size=count)
+        hook = evaluator(folder, loader, filename=f"{size} {count}.json")
+        hook.trainer.model = Meaning()
+        hook.evaluate()
+
+
+def test_scores_do_not_depend_on_the_number_of_processes(tmp_path):
+    """The sixth place of two processes is filled with a scene that was scored."""
+    for processes in (1, 2):
+        launch(_scored, processes, cfg=(str(tmp_path),))
+    for count in (1, 3):
+        one, two = (
+            json.loads((tmp_path / f"{size} {count}.json").read_text())
+            for size in (1, 2)
+        )
+        assert one["scenes"] == 5
+        if count > 1:  # the loss is of whole batches
+            del one["loss"], two["loss"], one["history"], two["history"]
+        assert one == two
 
 
 def test_refusals(tmp_path):
