@@ -221,9 +221,9 @@ def _without_things(forward):
     """Evaluate a scene in which PointGroup takes no point for a thing."""
 
     @functools.wraps(forward)
-    def forward_any(self, data_dict, *options):
+    def forward_any(self, data_dict, *options, **named):
         try:
-            return forward(self, data_dict, *options)
+            return forward(self, data_dict, *options, **named)
         except IndexError:
             if self.training:
                 raise
@@ -231,7 +231,7 @@ def _without_things(forward):
         # step, in which it proposes nothing; layers stay in evaluation mode.
         self.training = True
         try:
-            result = forward(self, data_dict, *options)
+            result = forward(self, data_dict, *options, **named)
         finally:
             self.training = False
         count = len(data_dict["coord"])

@@ -120,3 +120,19 @@ def test_scalars_go_to_wandb_where_it_is_on(on, monkeypatch):
     trainer.writer = None  # of the other processes
     host.write_scalars(trainer, {"val/mIoU": 0.5}, "Epoch", 3)
     assert len(written) == 1
+
+
+def test_a_model_that_proposes_nothing_is_given_all_it_was_called_with():
+    from pointins_plugin.host.pointcept_fixes import _without_things
+
+    def forward(self, data_dict, *options, **named):
+        given.append((options, named))
+        if not self.training:
+            raise IndexError
+        return {}
+
+    given = []
+    model = SimpleNamespace(training=False)
+    result = _without_things(forward)(model, {"coord": [0]}, 1, named=2)
+    assert given == 2 * [((1,), {"named": 2})]
+    assert result["pred_masks"].shape == (0, 1)
