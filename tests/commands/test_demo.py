@@ -16,7 +16,8 @@ DEMO = find_config("pointins/demo-pretrain")
 def begun(tmp_path):
     """Return the folder of a run that was stopped."""
     options = {"save_path": str(tmp_path / "run"), "seed": 3, "num_threads": 1}
-    default_config_parser(DEMO, options)
+    cfg = default_config_parser(DEMO, options)
+    cfg.dump(tmp_path / "run" / "config.py")  # as the run's first process does
     (tmp_path / "run" / "model" / "model_last.pth").write_bytes(b"")
     return tmp_path / "run"
 
