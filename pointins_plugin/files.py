@@ -38,6 +38,15 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file, whole or not at all; return its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder, and those above it, where they are not there; return it.
 

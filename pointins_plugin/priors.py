@@ -17,7 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import write_whole
+from pointins_plugin.files import write_text
 
 NUM_KNOTS = 1001
 
@@ -234,8 +234,7 @@ class MagnitudePrior:
         data = self.to_dict()
         if direction is not None:
             data["direction"] = direction.to_dict()
-        text = json.dumps(data) + "\n"
-        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_text(path, json.dumps(data) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "MagnitudePrior":

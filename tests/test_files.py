@@ -8,11 +8,10 @@ from pointins_plugin.commands.predict import _write_npz
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.submissions import zip_folder
 from pointins_plugin.exported import write_export
-from pointins_plugin.files import make_folder, write_whole
+from pointins_plugin.files import make_folder, write_text, write_whole
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.priors import MagnitudePrior
-from pointins_plugin.study.runs import write_text
 
 WRITERS = {
     "any": lambda path: write_whole(path, lambda partial: partial.write_text("a")),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import make_folder
+from pointins_plugin.files import make_folder, write_text
 from pointins_plugin.host import Config, build_dataset
 from pointins_plugin.inference import plain_values
 from pointins_plugin.options import Parser, non_negative, positive
@@ -18,7 +18,6 @@ from pointins_plugin.study.runs import (
     run_step,
     state,
     write_json,
-    write_text,
 )
 from pointins_plugin.study.scores import scores, summary
 

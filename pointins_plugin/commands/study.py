@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import make_folder
+from pointins_plugin.files import make_folder, write_text
 from pointins_plugin.host import STOP_CODES, StopSignals
 from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.study.geometry import measure_geometry
@@ -31,7 +31,7 @@ from pointins_plugin.study.report import (
     readme_table,
     study_page,
 )
-from pointins_plugin.study.runs import child_environment, last_line, write_text
+from pointins_plugin.study.runs import child_environment, last_line
 from pointins_plugin.study.unit import (
     digest,
     forget,
@@ -308,7 +308,8 @@ def _changed(ladder: Ladder, found: Sequence[dict], size: str) -> list[str]:
     names = []
     for result in found:
         row = ladder.rows.get(result["row"])
-        if row is None or row.empirical_prior:
+        known = row is not None and result["data"] in ladder.values["data"]
+        if not known or row.empirical_prior:
             continue
         unit = Unit(result["data"], row, result["seed"])
         for stage, was in result["stages"].items():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import make_folder, unwritable, write_whole
+from pointins_plugin.files import make_folder, unwritable, write_text
 from pointins_plugin.host import STOP_CODES, Config, StopSignals
 from pointins_plugin.inference import plain_values
 from pointins_plugin.paths import PACKAGE
@@ -100,15 +100,6 @@ class Record:
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def settings(step: Step) -> dict[str, Any]:

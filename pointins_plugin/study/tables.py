@@ -124,8 +124,8 @@ class Deviation:
         """Return that of the difference of two rows, from each row's own values.
 
         Rows of one seed are taken to be independent. They share their first weights
-        and the order of scenes, but measured so (``docs/study.md``) paired differences
-        spread no less than this.
+        and the order of scenes, but differences taken by seed spread about as much
+        (``docs/decisions.md``), and are estimated from fewer runs.
         """
         own = cls.pooled(rows)
         return cls(math.sqrt(2) * own.value, own.free)

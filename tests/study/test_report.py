@@ -165,7 +165,7 @@ def test_geometry_is_measured_apart(ladder):
         return {**made, "row": row}
 
     found = [run("geometry", "geometry", 0, 30.0), run("geometry", "geometry", 1, 34.0)]
-    # what a run of earlier times says of geometry is not read
+    # what a run itself says of geometry is not read
     found.append(run("pointins-spatial", "pretraining", 0, 99.0))
     report = Report(ladder, found)
     assert len(report.results) == 1
