@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from pointins_plugin.errors import UserError
 
 _IN_THE_WAY = (FileExistsError, NotADirectoryError)
@@ -45,6 +47,20 @@ def write_text(path: str | Path, text: str) -> Path:
         UserError: it cannot be written.
     """
     return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_array(path: str | Path, values: np.ndarray) -> Path:
+    """Write an array as ``.npy``, whole or not at all; return its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def write(partial: Path) -> None:
+        with open(partial, "wb") as file:  # to a path NumPy adds .npy
+            np.save(file, values, allow_pickle=False)
+
+    return write_whole(path, write)
 
 
 def make_folder(path: str | Path) -> Path:

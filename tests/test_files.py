@@ -8,7 +8,7 @@ from pointins_plugin.commands.predict import _write_npz
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.submissions import zip_folder
 from pointins_plugin.exported import write_export
-from pointins_plugin.files import make_folder, write_text, write_whole
+from pointins_plugin.files import make_folder, write_array, write_text, write_whole
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.priors import MagnitudePrior
@@ -20,6 +20,7 @@ WRITERS = {
     "picture": lambda path: save_panels(path, {"coord": np.eye(3)}, size=(160, 140)),
     "export": lambda path: write_export(path, {}, {"a": torch.zeros(2)}),
     "prior": lambda path: MagnitudePrior.gamma(3, 0.2).save(path),
+    "array": lambda path: write_array(path, np.eye(3)),
     "text": lambda path: write_text(path, "a"),
 }
 
@@ -53,6 +54,12 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         with pytest.raises(UserError, match="file is a file, not a folder"):
             make_folder(path)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_an_array_as_it_is_named(tmp_path):
+    path = write_array(tmp_path / "a_pred.npy", np.arange(3))
+    assert [path] == list(tmp_path.iterdir())
+    assert np.load(path).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left")])

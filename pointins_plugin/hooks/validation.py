@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.files import write_text
 from pointins_plugin.host import HookBase, comm, write_scalars
 
 
@@ -144,11 +145,8 @@ class ValidationHook(HookBase):
             return []  # evaluated for the first time, or damaged: start anew
 
     def _write(self, result: dict[str, Any]) -> None:
-        path = self._path()
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            report = without_nan({**result, "history": self.history})
-            json.dump(report, file, indent=1, allow_nan=False)
-        os.replace(f"{path}.tmp", path)
+        report = without_nan({**result, "history": self.history})
+        write_text(self._path(), json.dumps(report, indent=1, allow_nan=False))
 
 
 def without_nan(value: Any) -> Any:

@@ -45,6 +45,17 @@ def test_scenes_that_share_a_name_are_told_apart(root):
     assert names == ["Area_1_office_1", *again, *again]
 
 
+def test_scenes_of_concatenated_datasets_that_share_a_name_are_told_apart(root):
+    (root / "Area_2" / "hall_1").mkdir()
+    np.save(root / "Area_2" / "hall_1" / "coord.npy", np.random.rand(20, 3))
+    kind = {"type": "DefaultDataset", "data_root": str(root)}
+    parts = [{**kind, "split": split} for split in ("Area_1", "Area_2")]
+    both = build_dataset(dict(type="ConcatDataset", datasets=parts, loop=2))
+    names = [both[index]["name"] for index in range(len(both))]
+    assert names == ["0_office_1", "hall_1", "1_office_1"] * 2
+    assert names == [both.get_data_name(index) for index in range(len(both))]
+
+
 def test_limited_annotations_hide_the_other_labels(root):
     file = root / "points.pth"
     torch.save({"office_1": np.array([2, 5])}, file)

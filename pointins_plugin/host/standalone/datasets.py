@@ -221,6 +221,9 @@ class DefaultDataset(Dataset):
 class ConcatDataset(Dataset):
     """Several datasets one after another.
 
+    A name that scenes of several of them share is preceded by the dataset's place in
+    the list: results are kept by name.
+
     Args:
         datasets: their configs.
         loop: times the whole is repeated in an epoch.
@@ -247,12 +250,25 @@ class ConcatDataset(Dataset):
     def get_data(self, idx: int) -> dict[str, Any]:
         """Return a sample of the dataset it comes from."""
         which, index = self.data_list[idx % len(self.data_list)]
-        return self.datasets[which][index]
+        sample = self.datasets[which][index]
+        if isinstance(sample, dict) and "name" in sample:
+            sample["name"] = self.get_data_name(idx)
+        return sample
 
     def get_data_name(self, idx: int) -> str:
         """Return the name of a scene."""
         which, index = self.data_list[idx % len(self.data_list)]
-        return self.datasets[which].get_data_name(index)
+        name = self.datasets[which].get_data_name(index)
+        return f"{which}_{name}" if name in self._shared_names else name
+
+    @cached_property
+    def _shared_names(self) -> set[str]:
+        members = [
+            {dataset.get_data_name(index) for index in range(len(dataset))}
+            for dataset in self.datasets
+        ]
+        counts = Counter(name for names in members for name in names)
+        return {name for name, count in counts.items() if count > 1}
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         return self.get_data(idx)

@@ -15,6 +15,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.instance_ap import average_precision, scene_overlaps
 from pointins_plugin.evaluation.instance_scene import batch_scenes
 from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_scores
+from pointins_plugin.files import write_array, write_text
 
 from . import comm
 from .builders import build_dataset, build_model
@@ -128,9 +129,7 @@ class TesterBase:
             return {}
         result = self.score([gathered[name] for name in sorted(gathered)])
         path = os.path.join(self.folder, self.report)
-        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-            json.dump({"scenes": len(gathered), **result}, file, indent=1)
-        os.replace(f"{path}.tmp", path)
+        write_text(path, json.dumps({"scenes": len(gathered), **result}, indent=1))
         return result
 
     def test_scene(self, batch: Any) -> tuple[str, Any]:
@@ -166,7 +165,8 @@ class SemSegTester(TesterBase):
         if "origin_segment" in batch:
             predicted = predicted[np.asarray(batch["inverse"])]
             segment = np.asarray(batch["origin_segment"])
-        np.save(os.path.join(self.folder, f"{batch['name']}_pred.npy"), predicted)
+        path = os.path.join(self.folder, f"{batch['name']}_pred.npy")
+        write_array(path, predicted)
         return batch["name"], confusion_matrix(
             predicted, segment, num_classes, self.cfg.data.ignore_index
         )
