@@ -1,8 +1,9 @@
 """PointINS on nuScenes: LiDAR scans, the *paper* preset, no colour, no normals.
 
-The prior is that of SemanticKITTI's things (.9 m in the median);
-`pointins fit-prior --hdbscan --ground-height 0.3 --config pointins/nuscenes-pretrain
---out FILE` fits one without labels.
+The prior is that of points of SemanticKITTI's things (.9 m in the median);
+`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --config
+pointins/nuscenes-pretrain --out FILE` fits one of this data set's tokens, without
+labels.
 """
 
 import os

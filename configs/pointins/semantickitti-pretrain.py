@@ -1,8 +1,9 @@
 """PointINS on SemanticKITTI: LiDAR scans, the *paper* preset, no colour, no normals.
 
-Things of the data set have offsets of .9 m in the median, 2.3 m at most, a Weibull
-distribution. `pointins fit-prior --hdbscan --ground-height 0.3 --config
-pointins/semantickitti-pretrain --out FILE` fits one without labels.
+Points of things have offsets of .9 m in the median, 2.3 m at most, a Weibull
+distribution; tokens, of which near things have fewer, somewhat longer ones.
+`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --config
+pointins/semantickitti-pretrain --out FILE` fits those of tokens, without labels.
 """
 
 import os
