@@ -18,7 +18,7 @@ from pointins_plugin.evaluation.label_free import (
     scene_prediction,
     true_offsets,
 )
-from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
+from pointins_plugin.hooks.label_free import LabelFreeInstanceEvaluator
 from pointins_plugin.host import Config, build_dataset, build_model, collate_fn
 from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.label_free import format_table
-from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
+from pointins_plugin.hooks.label_free import LabelFreeInstanceEvaluator
 from pointins_plugin.host import (
     TRAINERS,
     Config,

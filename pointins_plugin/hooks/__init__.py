@@ -1,8 +1,8 @@
 """Hooks of the plugin; importing the package registers them."""
 
 from .ema_teacher import EMATeacherHook
-from .evaluators import LabelFreeInstanceEvaluator
 from .instance_ap import InstanceAPEvaluator
+from .label_free import LabelFreeInstanceEvaluator
 from .monitors import CollapseMonitor
 from .norms import NormMomentum
 from .panoptic import PanopticEvaluator

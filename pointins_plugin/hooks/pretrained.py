@@ -1,6 +1,7 @@
 """Loading a pre-trained backbone for a downstream task."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -11,14 +12,11 @@ from torch import Tensor
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks.bias_head import OffsetWeights, init_bias_head
 from pointins_plugin.host import HOOKS, comm, load_checkpoint
+from pointins_plugin.models.head_input import head_input
 
 BRANCHES = ("student", "teacher")
 _DECODER = "backbone.dec."
 _MOST_POINTS = 20_000  # that the bias head is fitted on, over all processes
-
-
-class _SeenEnoughError(Exception):
-    """Ends a forward pass whose first part was all that was needed."""
 
 
 def backbone_weights(
@@ -204,28 +202,18 @@ def head_inputs(model: nn.Module, head: nn.Module, batches: Any) -> Tensor:
 
     The rows of all processes are put together, so that all see the same.
     """
-    seen: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0])
-        raise _SeenEnoughError
-
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    handle = head.register_forward_pre_hook(keep)
+    seen = []
     try:
         for batch in batches:
             batch = {
                 key: value.to(device) if isinstance(value, Tensor) else value
                 for key, value in batch.items()
             }
-            try:
-                model(batch)
-            except _SeenEnoughError:
-                pass
+            seen.append(head_input(head, partial(model, batch)))
     finally:
-        handle.remove()
         model.train(was_training)
     rows = torch.cat(seen) if seen else torch.zeros(0, 1)
     most = _MOST_POINTS // comm.get_world_size()

@@ -37,6 +37,7 @@ from pointins_plugin.host import (
     load_checkpoint,
     seeded,
 )
+from pointins_plugin.models.head_input import head_input
 from pointins_plugin.ops.proposals import propose_instances
 from pointins_plugin.ops.smoothing import smooth_offsets
 
@@ -50,10 +51,6 @@ _SCORES = {
     "InstanceAPEvaluator": ("map", "ap50", "ap25"),
     "PanopticEvaluator": ("pq", "rq", "sq"),
 }
-
-
-class _SeenEnoughError(Exception):
-    """Ends a forward pass whose first part was all that was needed."""
 
 
 class Probe:
@@ -99,20 +96,7 @@ class Probe:
     @torch.no_grad()
     def features(self, batch: dict[str, Any]) -> Tensor:
         """Return what the heads see, (N, C)."""
-        seen: list[Tensor] = []
-
-        def keep(module, inputs):
-            seen.append(inputs[0])
-            raise _SeenEnoughError
-
-        handle = self.model.bias_head.register_forward_pre_hook(keep)
-        try:
-            self.run(batch)
-        except _SeenEnoughError:
-            pass
-        finally:
-            handle.remove()
-        return seen[0].float()
+        return head_input(self.model.bias_head, lambda: self.run(batch)).float()
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

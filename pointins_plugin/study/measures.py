@@ -7,9 +7,9 @@ from typing import Any
 
 from scipy.spatial import cKDTree
 
-from pointins_plugin.errors import UserError
 from pointins_plugin.pictures import save_panels
 from pointins_plugin.study.linear import Probe
+from pointins_plugin.study.scores import read_report
 
 # Reports of evaluators, and what of them is kept.
 _REPORTS = {
@@ -21,23 +21,11 @@ _REPORTS = {
 _CURVES = ("monitor/target_r2", "monitor/shift_r2")
 
 
-def _report(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise UserError(
-            f"report {path} cannot be read; delete {path.parent}, so that the run is "
-            "done anew"
-        ) from None
-
-
 def stage_scores(run: Path) -> dict[str, Any]:
     """Return what a run's last evaluation says; {} where nothing was evaluated."""
     scores: dict[str, Any] = {}
     for file, names in _REPORTS.items():
-        report = _report(run / file) or {}
+        report = read_report(run / file) or {}
         scores.update({name: report[name] for name in names if name in report})
     return scores
 
@@ -54,7 +42,7 @@ def curves(run: Path) -> dict[str, list[list[float]]]:
             name = line["tag"].partition("/")[2]
             found.setdefault(name, []).append([line["step"], line["value"]])
     for file, names in _REPORTS.items():
-        history = (_report(run / file) or {}).get("history", ())
+        history = (read_report(run / file) or {}).get("history", ())
         key = names[0]
         points = [[e["epoch"], e[key]] for e in history if e.get(key) is not None]
         if points:

@@ -24,6 +24,30 @@ REPORTS = {
 }
 
 
+def read_report(path: Path) -> dict[str, Any] | None:
+    """Return what an evaluator wrote, None if it did not.
+
+    Raises:
+        UserError: a damaged report.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+    if not isinstance(report, dict):
+        raise _damaged(path)
+    return report
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"report {path} cannot be read; delete {path.parent}, so that the run is done "
+        "anew"
+    )
+
+
 def scores(folder: Path) -> dict[str, float]:
     """Return what a run's last evaluation says, by the name of the score.
 
@@ -32,21 +56,17 @@ def scores(folder: Path) -> dict[str, float]:
     """
     found = {}
     for file, places in REPORTS.items():
-        path = folder / file
-        if not path.is_file():
+        report = read_report(folder / file)
+        if report is None:
             continue
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
             for name, place in places.items():
                 value: Any = report
                 for key in place:
                     value = value[key]
                 found[name] = float("nan") if value is None else float(value)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(
-                f"report {path} cannot be read; delete {folder}, so that the run is "
-                "done anew"
-            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(folder / file) from None
     return found
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.hooks import evaluators as module
-from pointins_plugin.hooks.evaluators import LabelFreeInstanceEvaluator
+from pointins_plugin.hooks import label_free as module
+from pointins_plugin.hooks.label_free import LabelFreeInstanceEvaluator
 
 
 def batch(seed):

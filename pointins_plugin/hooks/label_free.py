@@ -1,4 +1,4 @@
-"""Evaluation during and after training."""
+"""Evaluation of instances without labels, during and after training."""
 
 import math
 from dataclasses import replace
