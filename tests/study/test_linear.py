@@ -67,6 +67,23 @@ def test_training_scenes_are_seen_unchanged(probe):
     assert "instance_centroid" in one
 
 
+class _Draws:
+    """A data set that draws the points of a scene."""
+
+    def __getitem__(self, index):
+        return {"coord": torch.rand(3, 3)}
+
+
+def test_a_sampling_draws_its_own_points_and_always_the_same(cfg):
+    probe, seen = Probe(cfg), []
+    for probe.sampling in (0, 1, 0, 1):
+        seen.append([probe.batch(_Draws(), index)["coord"] for index in (0, 1)])
+    assert torch.equal(seen[0][1], seen[2][1])
+    assert torch.equal(seen[1][1], seen[3][1])
+    drawn = [scene for sampling in seen[:2] for scene in sampling]
+    assert len({tuple(scene.flatten().tolist()) for scene in drawn}) == 4
+
+
 def test_the_backbone_is_that_of_the_checkpoint(cfg, tmp_path):
     torch.manual_seed(7)
     given = build_model(cfg.model.backbone).state_dict()
