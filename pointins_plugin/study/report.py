@@ -368,7 +368,7 @@ def study_page(
     if overview.is_file():
         blocks.append(
             "The main ladder by linear probes; a dot is a seed, the line their mean, "
-            "dashed that of DOS.\n\n"
+            "dashed that of DOS, red what the claims are about.\n\n"
             f"![the main ladder]({folder.name}/figures/{overview.name})"
         )
     held = [text for name in CLAIMED if (text := report.expectations(name))]
