@@ -259,15 +259,23 @@ def test_workers_end_by_their_parent_alone():
         prefetch_factor=2,
         batch_size=1,
     )
+    # a run of another test that was stopped may not have been collected yet
+    others = {child.pid for child in multiprocessing.active_children()}
+
+    def own() -> multiprocessing.Process:
+        children = multiprocessing.active_children()
+        (worker,) = (child for child in children if child.pid not in others)
+        return worker
+
     batches = iter(loader)
     next(batches)
-    (worker,) = multiprocessing.active_children()
+    worker = own()
     for name in ("TERM", "USR1"):
         subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
     assert sum(1 for _ in batches) == 63
     batches = iter(loader)
     next(batches)
-    (worker,) = multiprocessing.active_children()
+    worker = own()
     worker.terminate()
     worker.join(60)
     assert worker.exitcode == 0
