@@ -3,8 +3,9 @@
     python benchmarks/sampling_noise.py --data mosd --row pointins-paper --seeds 1 2
         [--samplings 5] [--out exp/study]
 
-A row of the study that is pre-trained (``sh scripts/study.sh --data mosd --rows
-pointins-paper --seeds 1 2 --out exp/study``) is probed as there, heads fitted once; its
+A row of the study that is pre-trained here (``sh scripts/study.sh --data mosd --rows
+pointins-paper --seeds 1 2 --no-finetuning --results exp/again/study``; a result that
+the repository has is not repeated) is probed as there, heads fitted once; its
 validation scenes are then scored with other points sampled in each cell. What is left
 of the spread over seeds is of the pre-training.
 """
@@ -40,16 +41,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="mosd")
-    parser.add_argument("--row", default="pointins-spatial")
+    rows = Ladder.read().rows
+    parser.add_argument("--row", default="pointins-spatial", choices=list(rows))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--samplings", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("exp/study"))
     args = parser.parse_args()
-    row = Ladder.read().rows[args.row]
     print("| run | AP or PQ, each sampling | AP or PQ | AP, things given | mIoU | R² |")
     print("|---|---|--:|--:|--:|--:|", flush=True)
     for seed in args.seeds:
-        unit = Unit(args.data, row, seed)
+        unit = Unit(args.data, rows[args.row], seed)
         found = sampled_scores(unit, args.samplings, args.out)
         each = " ".join(f"{value:.1f}" for value in found[:, 0])
         spread = zip(found.mean(0), found.std(0, ddof=1), (1, 1, 1, 3), strict=True)
