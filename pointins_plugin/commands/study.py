@@ -101,7 +101,6 @@ def run(words: Sequence[str] | None = None) -> None:
     args.results = Path(args.results or (place / "results" if smoke else "docs/study"))
     if smoke:
         args.parts = args.parts or ([*PARTS] if args.rows else [LADDER])
-        args.seeds = args.seeds or [0]
     args.parts = args.parts or PARTS
     if args.no_finetuning:
         args.skip = [*args.skip, *FINETUNING]
@@ -109,6 +108,8 @@ def run(words: Sequence[str] | None = None) -> None:
         args.skip = [*args.skip, *TRAINED_HEADS]
     args.skip = tuple(dict.fromkeys(args.skip))
     ladder = Ladder.read()
+    if smoke:  # the seed that is trained and tuned too, so that all is seen to run
+        args.seeds = args.seeds or [*ladder.values["seeds"]["trained"]]
     if args.size not in ladder.values["sizes"]:
         raise UserError(
             f"--size: the study has no {args.size!r}; it has "

@@ -154,9 +154,9 @@ def test_a_smoke_run_is_the_ladder_with_one_seed(started, capsys):
     study.run([*options, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9 * 3
-    assert all("-seed0:" in line for line in lines)
+    assert all("-seed2:" in line for line in lines)
     study.run([*options, "--rows", "odr-only", "--dry-run"])
-    assert "mosd-odr-only-seed0" in capsys.readouterr().out
+    assert "mosd-odr-only-seed2" in capsys.readouterr().out
 
 
 def test_a_failing_run_is_one_line_and_the_others_go_on(started, capsys):
