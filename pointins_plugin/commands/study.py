@@ -258,8 +258,10 @@ def _start(
     environment = child_environment()
     environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
     gpus = _gpus()
-    if gpus > 1:
-        environment.setdefault("CUDA_VISIBLE_DEVICES", str(slot % gpus))
+    if gpus > 1:  # of those that a scheduler has given, if one has
+        given = environment.get("CUDA_VISIBLE_DEVICES", "")
+        names = given.split(",") if given else [str(gpu) for gpu in range(gpus)]
+        environment["CUDA_VISIBLE_DEVICES"] = names[slot % gpus].strip()
     with open(folder / _LOG, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "pointins_plugin.cli", "study", *words],

@@ -250,6 +250,11 @@ class ODRLoss(nn.Module):
             self.direction_prior = build_direction_prior(direction_prior)
             if self.direction_prior.kind == "none":
                 self.direction = "none"
+            elif direction == "none":
+                raise ValueError(
+                    "direction='none' leaves directions alone and has no use for "
+                    "direction_prior: leave it out, or take direction='axis'"
+                )
             elif self.direction_prior.kind == "empirical" and (
                 mode != "target" or direction == "random_rotation"
             ):

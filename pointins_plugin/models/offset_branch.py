@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from pointins_plugin.host import LOSSES, MODELS
+from pointins_plugin.host import LOSSES, MODELS, get_root_logger
 from pointins_plugin.models.heads import OffsetHead
 from pointins_plugin.ops.ground import ground_mask
 from pointins_plugin.ops.neighbours import knn
@@ -108,11 +108,18 @@ class OffsetBranch(nn.Module):
         self.distribution_weight = distribution_weight
         self.relative_position = relative_position
         self.planes = {"threshold": 0.6, "min_share": 0.1, **(planes or {})}
-        self.exclude_planes = (
-            exclude_planes if self.scr is None else self.scr.exclude_planes
-        )
+        if self.scr is not None:
+            if exclude_planes and not self.scr.exclude_planes:
+                raise ValueError(
+                    "exclude_planes stands beside scr, which says so itself: move it "
+                    "to offset_branch.scr"
+                )
+            exclude_planes = self.scr.exclude_planes
+        self.exclude_planes = exclude_planes
         self.ground = ground
         self.num_neighbours = num_neighbours
+        self._configured = self.unit
+        self.register_load_state_dict_post_hook(_tell_kept_prior)
 
     @property
     def unit(self) -> float:
@@ -294,3 +301,14 @@ class OffsetBranch(nn.Module):
             "offset_cross_loss": losses["cross"],
             "offset_loss": total,
         }
+
+
+def _tell_kept_prior(branch: OffsetBranch, _: Any) -> None:
+    """Say where a checkpoint's prior takes the place of another that the config has."""
+    configured, branch._configured = branch._configured, branch.unit
+    if abs(branch.unit - configured) > 1e-3 * configured:
+        get_root_logger().warning(
+            f"offset_branch.prior: the checkpoint's is kept (median {branch.unit:.3g} "
+            f"m), that of the config (median {configured:.3g} m) is not used; the "
+            "head has learnt lengths in units of the former"
+        )

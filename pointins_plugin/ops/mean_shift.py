@@ -11,6 +11,7 @@ from pointins_plugin.ops.components import group_points
 
 _CUTOFF = 2.5  # kernel radius in bandwidths: exp(-3.1) of its peak
 _CELL = 0.25  # side of the cells whose points move together, in bandwidths
+_BLOCK = 8192  # trajectories that move at a time, which bounds the pairs in memory
 
 
 def mean_shift_modes(
@@ -73,21 +74,39 @@ def _modes(points: np.ndarray, bandwidth: float, max_iters: int) -> np.ndarray:
     place = mass.copy()
     moving = np.arange(num)
     for _ in range(max_iters):
-        near = cKDTree(place[moving]).sparse_distance_matrix(
-            tree, _CUTOFF * bandwidth, output_type="coo_matrix"
-        )
-        kernel = np.exp(-0.5 * np.square(near.data / bandwidth)) * weight[near.col]
-        total = np.bincount(near.row, kernel, len(moving))
-        moved = np.column_stack(
+        moved = np.concatenate(
             [
-                np.bincount(near.row, kernel * mass[near.col, axis], len(moving))
-                for axis in range(3)
+                _shifted(
+                    place[moving[first : first + _BLOCK]], mass, weight, tree, bandwidth
+                )
+                for first in range(0, len(moving), _BLOCK)
             ]
         )
-        moved /= np.maximum(total, 1e-300)[:, None]
         step = np.linalg.norm(moved - place[moving], axis=1)
         place[moving] = moved
         moving = moving[step > 0.01 * bandwidth]
         if not len(moving):
             break
     return group_points(place, 0.5 * bandwidth)[index]
+
+
+def _shifted(
+    place: np.ndarray,
+    mass: np.ndarray,
+    weight: np.ndarray,
+    tree: cKDTree,
+    bandwidth: float,
+) -> np.ndarray:
+    """Return the weighted means (N, 3) of the masses about each place (N, 3)."""
+    near = cKDTree(place).sparse_distance_matrix(
+        tree, _CUTOFF * bandwidth, output_type="coo_matrix"
+    )
+    kernel = np.exp(-0.5 * np.square(near.data / bandwidth)) * weight[near.col]
+    total = np.bincount(near.row, kernel, len(place))
+    moved = np.column_stack(
+        [
+            np.bincount(near.row, kernel * mass[near.col, axis], len(place))
+            for axis in range(3)
+        ]
+    )
+    return moved / np.maximum(total, 1e-300)[:, None]

@@ -286,6 +286,10 @@ def test_a_unit_is_a_process_with_its_share_of_the_cores(tmp_path, monkeypatch):
     study._start(each, args, jobs=2, slot=1)
     assert seen["env"]["OMP_NUM_THREADS"] == "3"
     assert seen["env"]["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7")
+    for slot, name in enumerate(("2", "GPU-7", "2")):
+        study._start(each, args, jobs=3, slot=slot)
+        assert seen["env"]["CUDA_VISIBLE_DEVICES"] == name
     words = seen["command"]
     assert words[words.index("--unit") + 1] == "mosd/dos/3"
     assert words[words.index("--skip") + 1 :] == ["semantics"]

@@ -192,3 +192,6 @@ def test_a_direction_prior_that_would_not_be_used_is_refused():
         with pytest.raises(ValueError, match="uniform sphere only"):
             ODRLoss(direction_prior=table, **options)
         ODRLoss(direction_prior={"type": "uniform_sphere"}, **options)
+    with pytest.raises(ValueError, match="leaves directions alone"):
+        ODRLoss(direction="none", direction_prior=table)
+    assert ODRLoss(direction_prior={"type": "none"}).direction == "none"

@@ -14,6 +14,7 @@ from toy_scenes import BACKBONE, PRIOR, batch, scene, views
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import build_model
+from pointins_plugin.models import offset_branch
 from pointins_plugin.models.tokens import up_cast
 
 SPATIAL = {
@@ -270,3 +271,27 @@ def test_predicted_offsets_do_not_hang_on_what_was_drawn_before():
 def test_neighbours_of_scr_are_the_branchs():
     with pytest.raises(UserError, match="move it to offset_branch"):
         model({**SPATIAL, "scr": {**SPATIAL["scr"], "num_neighbours": 8}})
+
+
+def test_planes_are_left_out_where_scr_says_so():
+    scr = {**SPATIAL["scr"], "exclude_planes": False}
+    with pytest.raises(UserError, match=r"move it to offset_branch\.scr"):
+        model({**SPATIAL, "scr": scr, "exclude_planes": True})
+    alone = model({**SPATIAL, "scr": None, "exclude_planes": True})
+    assert alone.offset_branch.exclude_planes
+
+
+def test_a_prior_that_the_checkpoint_replaces_is_told(monkeypatch):
+    told = []
+    log = SimpleNamespace(warning=told.append)
+    monkeypatch.setattr(offset_branch, "get_root_logger", lambda: log)
+    trained, again = model(SPATIAL), model(SPATIAL)
+    again.load_state_dict(trained.state_dict())
+    assert not told
+    fitted = {"type": "log_normal", "median": 4.5, "sigma": 0.5}
+    other = model({**SPATIAL, "prior": fitted})
+    for _ in range(2):
+        other.load_state_dict(trained.state_dict())
+    (line,) = told
+    assert f"median {trained.offset_branch.unit:.3g} m" in line
+    assert "median 4.5 m" in line

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from pointins_plugin.ops import mean_shift
 from pointins_plugin.ops.mean_shift import mean_shift_modes
 
 
@@ -36,6 +37,22 @@ def test_clouds_are_apart_and_duplicates_together():
     points = np.zeros((10, 3))
     batch = np.arange(10) // 5
     assert mean_shift_modes(points, 0.1, batch).tolist() == [0] * 5 + [1] * 5
+
+
+def test_trajectories_may_move_in_any_number_of_parts(monkeypatch):
+    points, _ = blobs(scatter=0.08)
+    whole = mean_shift_modes(points, bandwidth=0.12)
+    most = []
+
+    class Tree(mean_shift.cKDTree):
+        def sparse_distance_matrix(self, *args, **kwargs):
+            most.append(self.n)
+            return super().sparse_distance_matrix(*args, **kwargs)
+
+    monkeypatch.setattr(mean_shift, "cKDTree", Tree)
+    monkeypatch.setattr(mean_shift, "_BLOCK", 7)
+    assert (mean_shift_modes(points, bandwidth=0.12) == whole).all()
+    assert max(most) == 7
 
 
 def test_degenerate_input():
