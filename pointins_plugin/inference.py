@@ -16,7 +16,7 @@ from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Compose, collate_fn, seeded
 from pointins_plugin.ops.normals import estimate_normals
-from pointins_plugin.scenes import scene_problem
+from pointins_plugin.scenes import near_origin, scene_problem
 
 # Transforms of labels, those that drop points, and those that end a pipeline.
 _LEFT_OUT = {
@@ -38,8 +38,6 @@ _LEFT_OUT = {
 }
 _RANDOM = ("Random", "Chromatic")
 _GREY = 127.5
-# Farther from the origin than this (metres) float32 cannot tell millimetres apart.
-_FAR = 1e4
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,8 @@ class SceneTransform:
     ``inverse`` (N,), the row of each original point.
 
     Raises:
-        UserError: no coordinates, arrays of other lengths, NaN, fewer than two points.
+        UserError: no coordinates, arrays of other lengths, NaN, fewer than two points,
+            points too far apart for float32.
     """
 
     def __init__(self, recipe: Recipe):
@@ -231,10 +230,7 @@ class SceneTransform:
         problem = scene_problem(scene)
         if problem:
             raise UserError(f"the cloud {problem.replace('.npy', '')}")
-        coord, corner = scene["coord"], np.zeros(3)
-        if np.abs(coord).max() > _FAR:
-            corner = np.floor(coord.min(0))
-            coord = coord - corner
+        coord, corner = near_origin(scene["coord"])
         coord = np.ascontiguousarray(coord, np.float32)
         # transforms may change what they are given
         given = {"coord": coord.copy(), "index": np.arange(len(coord))}

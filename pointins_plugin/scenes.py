@@ -22,6 +22,8 @@ _DTYPES = {
 _VECTORS = ("coord", "color", "normal")
 _LABELS = ("segment", "segment20", "segment200", "instance", "superpoint")
 PER_POINT = ("coord", "color", "normal", "strength", *_LABELS)
+# Farther from the origin than this (metres) float32 cannot tell millimetres apart.
+_FAR = 1e4
 
 
 def scene_folders(
@@ -131,6 +133,9 @@ def scene_problem(scene: dict[str, Any]) -> str | None:
             if bad.any():
                 count = int(bad.sum())
                 return f"{key}.npy has {count} row{'s' * (count != 1)} with NaN or inf"
+    problem = _extent_problem(coord)
+    if problem:
+        return problem
     if np.ptp(coord, axis=0).max() == 0:
         return f"all {len(coord)} points lie on one place"
     if (
@@ -140,6 +145,39 @@ def scene_problem(scene: dict[str, Any]) -> str | None:
         low, high = scene["color"].min(), scene["color"].max()
         return f"color.npy ranges from {low:g} to {high:g}; write 0-255 or 0-1"
     return None
+
+
+def _extent_problem(coord: np.ndarray) -> str | None:
+    far = np.abs(near_origin(coord)[0]).max(1) > _FAR
+    if not far.any():
+        return None
+    count, first = int(far.sum()), int(far.argmax())
+    place = ", ".join(f"{value:g}" for value in coord[first])
+    return (
+        f"coord.npy has {count} row{'s' * (count != 1)} farther than "
+        f"{_FAR / 1000:g} km from its median, the first row {first} at ({place}): "
+        "float32 would lose millimetres there; take out stray points, or cut the "
+        "scene into parts"
+    )
+
+
+def near_origin(coord: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move map coordinates to where float32 tells millimetres apart.
+
+    Others stay as they are. What is taken off is the median, which a stray point does
+    not move.
+
+    Args:
+        coord: (N, 3) metres, N > 0.
+
+    Returns:
+        The coordinates, and (3,) what was taken off them: whole metres, or 0.
+    """
+    corner = np.zeros(3)
+    if np.abs(coord).max() > _FAR:
+        corner = np.floor(np.median(coord, axis=0)).astype(np.float64)
+        coord = coord - corner
+    return coord, corner
 
 
 def _array_problem(array: np.ndarray, key: str, num_points: int) -> str | None:

@@ -143,6 +143,7 @@ def test_map_coordinates_lose_nothing():
         ({"coord": np.zeros((0, 3))}, "has 0 points"),
         ({"coord": np.zeros((1, 3))}, "has 1 point,"),
         ({"coord": np.zeros((5, 3))}, "lie on one place"),
+        ({"coord": np.eye(3) * 1e6}, "3 rows farther than 10 km"),
         ({"coord": np.full((4, 3), np.nan)}, "NaN"),
         ({"coord": np.zeros((4, 2))}, r"shape \(4, 2\)"),
         ({**boxes(), "color": np.zeros((5, 3))}, "color has 5 rows"),

@@ -9,14 +9,12 @@ from pointins_plugin.host import DATASETS, DefaultDataset, get_root_logger
 from pointins_plugin.ops.normals import estimate_normals
 from pointins_plugin.scenes import (
     copy_scene,
+    near_origin,
     read_scene,
     scene_folders,
     scene_problem,
     typed_scene,
 )
-
-# Farther from the origin than this (metres) float32 cannot tell millimetres apart.
-_FAR = 1e4
 
 
 def color_range(color: np.ndarray) -> str:
@@ -135,13 +133,11 @@ class FolderDataset(DefaultDataset):
         return scene
 
     def _complete(self, scene: dict[str, Any]) -> dict[str, Any]:
-        coord, viewpoint = scene["coord"], self.viewpoint
-        if np.abs(coord).max() > _FAR:
+        coord, corner = near_origin(scene["coord"])
+        scene["coord"], viewpoint = coord, self.viewpoint
+        if corner.any():
             self._say("coordinates are far from the origin: each scene is moved there")
-            corner = np.floor(coord.min(0))
-            coord = coord - corner
             viewpoint = None if viewpoint is None else np.asarray(viewpoint) - corner
-            scene["coord"] = coord
         if "color" in scene:
             written = color_range(scene["color"])
             self._say(f"colours are {written}")

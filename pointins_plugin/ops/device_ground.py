@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.ops.segments import segment_index
 
 _AT_ONCE = 1 << 24  # distances between cells that are held at a time
+_MOST_CELLS = 1 << 26  # of a grid: a few GB, 8 km square in cells of 1 m
 
 
 @torch.no_grad()
@@ -30,6 +32,9 @@ def device_ground_mask(
 
     Returns:
         (N,) bool.
+
+    Raises:
+        UserError: points too far apart for a grid.
     """
     if not len(coord) or not len(offset):
         return torch.zeros(len(coord), dtype=torch.bool, device=coord.device)
@@ -42,6 +47,7 @@ def device_ground_mask(
     extent = torch.zeros_like(corner, dtype=torch.long)
     extent.scatter_reduce_(0, rows, place + 1, "amax")
     shape = num, *extent.amax(0).tolist()
+    check_grid(*shape[1:], cell)
     index = (cloud * shape[1] + place[:, 0]) * shape[2] + place[:, 1]
     lowest = torch.full(shape, torch.inf, dtype=points.dtype, device=points.device)
     lowest.view(-1).scatter_reduce_(0, index, points[:, 2], "amin")
@@ -53,6 +59,23 @@ def device_ground_mask(
     eroded = -_largest(torch.where(inside, -height_left, -torch.inf), size)
     opened = _largest(torch.where(inside, eroded, -torch.inf), size)
     return points[:, 2] <= (slope + opened).view(-1)[index] + height
+
+
+def check_grid(width: float, depth: float, cell: float) -> None:
+    """Refuse a grid of ground that memory would not hold.
+
+    Args:
+        width, depth: cells along x and y.
+        cell: edge of a cell, metres.
+
+    Raises:
+        UserError: there are too many.
+    """
+    if width * depth > _MOST_CELLS:
+        raise UserError(
+            f"ground: the points span {width * cell:,.0f} x {depth * cell:,.0f} m, "
+            f"too wide for cells of {cell:g} m; take out stray points or crop the cloud"
+        )
 
 
 def _places(grid: Tensor) -> tuple[Tensor, Tensor]:

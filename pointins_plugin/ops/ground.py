@@ -6,7 +6,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from pointins_plugin.ops.device import on_gpu
-from pointins_plugin.ops.device_ground import device_ground_mask
+from pointins_plugin.ops.device_ground import check_grid, device_ground_mask
 
 
 def ground_points(
@@ -27,13 +27,18 @@ def ground_points(
         cell: edge of the cells, metres.
         window: wider than anything that hides the ground, metres.
 
+    Raises:
+        UserError: points too far apart for a grid.
+
     Source: the progressive morphological filter (Zhang et al., 2003) in one step;
     taking out the slope is ours.
     """
     if not len(coord):
         return np.zeros(0, bool)
     coord = np.asarray(coord, np.float64)
-    index = np.floor((coord[:, :2] - coord[:, :2].min(0)) / cell).astype(np.int64)
+    index = np.floor((coord[:, :2] - coord[:, :2].min(0)) / cell)
+    check_grid(*(index.max(0) + 1), cell)
+    index = index.astype(np.int64)
     lowest = np.full(tuple(index.max(0) + 1), np.inf)
     place = (index[:, 0], index[:, 1])
     np.minimum.at(lowest, place, coord[:, 2])

@@ -119,6 +119,29 @@ def test_map_coordinates_keep_their_millimetres(write):
     np.testing.assert_allclose(scene["coord"] - local, [shift] * 50, atol=1e-6)
 
 
+def test_a_stray_point_does_not_take_the_millimetres(write, capsys):
+    local = arrays()["coord"].astype(np.float64)
+    near = np.concatenate([local[1:], [[-9000, 0, 0]]]) + [4.5e5, 5.4e6, 300]
+    scene = first(write(coord=near))
+    shift = np.round(scene["coord"][0] - local[1])
+    np.testing.assert_allclose(scene["coord"][:-1] - local[1:], [shift] * 49, atol=1e-6)
+    far = np.concatenate([near[1:], np.zeros((1, 3))])
+    root = write("b", coord=far)
+    message = r"has 1 row farther than 10 km .* row 49 at \(0, 0, 0\).*take out stray"
+    with pytest.raises(UserError, match=message) as error:
+        FolderDataset(split="train", data_root=str(root))[1]
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="1 of 2 scenes below"):
+        check_data([str(root)])
+    assert "b coord.npy has 1 row farther" in capsys.readouterr().out
+
+
+def test_coordinates_near_the_origin_stay_as_they_are(write):
+    coord = arrays()["coord"] * [19_000, 100, 10] - [9_500, 50, 0]
+    scene = first(write(coord=coord, normal=np.zeros((50, 3))))
+    np.testing.assert_array_equal(scene["coord"], coord.astype(np.float32))
+
+
 def test_what_was_done_is_said_once(write, monkeypatch):
     root, said = write(color=arrays()["color"] / 255.0), []
     write("b", color=arrays()["color"] / 255.0)

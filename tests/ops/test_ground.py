@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pointins_plugin.errors import UserError
+from pointins_plugin.ops.device_ground import device_ground_mask
 from pointins_plugin.ops.ground import ground_mask, ground_points
 
 
@@ -63,3 +65,20 @@ def test_clouds_of_a_batch_have_grounds_of_their_own():
     np.testing.assert_array_equal(ground[4000:].numpy(), expected)
     empty = ground_mask(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
     assert empty.shape == (0,)
+
+
+def test_a_stray_point_does_not_take_all_memory():
+    coord, _ = terrain(0.0, n=100)
+    coord[0, :2] = 1e6
+    ends = torch.tensor([len(coord)])
+    for find in (
+        ground_points,
+        lambda c: device_ground_mask(torch.from_numpy(c), ends),
+    ):
+        with pytest.raises(
+            UserError, match=r"span 1,000,\d+ x 1,000,\d+ m, .+ stray points"
+        ) as error:
+            find(coord)
+        assert "\n" not in str(error.value)
+    coord[0, 1] = 0  # far away in one direction only: a grid of few rows
+    assert ground_points(coord).any()
