@@ -10,7 +10,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.las import eight_bits, read_las
 from pointins_plugin.pcd import read_pcd
 from pointins_plugin.ply import read_ply
-from pointins_plugin.scenes import form_problem, read_array, read_scene
+from pointins_plugin.scenes import form_problem, read_array, read_scene, strength_range
 from pointins_plugin.text_table import parse_table
 
 SUFFIXES = (".ply", ".pcd", ".npy", ".npz", ".las", ".laz", ".bin", ".txt", ".xyz")
@@ -106,7 +106,8 @@ def read_cloud(
     if "color" in cloud and cloud["color"].dtype.kind in "iu":
         cloud["color"] = eight_bits(cloud["color"])
     if "strength" in cloud:
-        cloud["strength"] = _unit_range(cloud["strength"])
+        strength = np.asarray(cloud["strength"], np.float32)
+        cloud["strength"] = strength / strength_range(strength)
     return cloud
 
 
@@ -121,13 +122,6 @@ def _named(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                 cloud[array] = parts[0] if len(axes) == 1 else np.stack(parts, 1)
                 break
     return cloud
-
-
-def _unit_range(strength: np.ndarray) -> np.ndarray:
-    """Return intensities in 0-1, whether written so, in 8 bits or in 16."""
-    strength = np.asarray(strength, np.float32)
-    high = strength.max(initial=0, where=np.isfinite(strength))
-    return strength / (1 if high <= 1 else 255 if high <= 255 else 65535)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Compose, collate_fn, seeded
 from pointins_plugin.ops.normals import estimate_normals
-from pointins_plugin.scenes import near_origin, scene_problem
+from pointins_plugin.scenes import (
+    color_range,
+    near_origin,
+    scene_problem,
+    strength_range,
+)
 
 # Transforms of labels, those that drop points, and those that end a pipeline.
 _LEFT_OUT = {
@@ -175,7 +179,8 @@ class SceneTransform:
         recipe: what the network was trained with.
 
     Call it with a mapping of ``coord`` (N, 3) metres, z up, and where there are
-    ``color`` (N, 3) in 0-255 or 0-1, ``normal`` (N, 3) and ``strength`` (N,) or (N, 1).
+    ``color`` (N, 3) in 0-255 or 0-1, ``normal`` (N, 3) and ``strength`` (N,) or (N, 1)
+    in 0-1, 0-255 or 0-65535.
     Missing colours become grey, missing normals are estimated. It returns ``coord``,
     ``grid_coord`` (M, 3), ``feat`` (M, C), ``offset`` (1,), ``grid_size`` and
     ``inverse`` (N,), the row of each original point.
@@ -225,8 +230,6 @@ class SceneTransform:
     def cells(self, scene: Mapping[str, Any]) -> Cells:
         """Take one point of every cell and complete its features."""
         scene = {key: np.asarray(value) for key, value in scene.items()}
-        if "strength" in scene and scene["strength"].ndim == 1:
-            scene["strength"] = scene["strength"][:, None]
         problem = scene_problem(scene)
         if problem:
             raise UserError(f"the cloud {problem.replace('.npy', '')}")
@@ -283,4 +286,6 @@ def _typed(name: str, values: np.ndarray, row: np.ndarray) -> np.ndarray:
     if name == "color":
         taken = taken[:, :3]
         return taken * 255 if color_range(values) == "0-1" else taken
+    if name == "strength":
+        return taken.reshape(len(taken), -1) / strength_range(values)
     return taken

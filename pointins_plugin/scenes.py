@@ -197,14 +197,37 @@ def _array_problem(array: np.ndarray, key: str, num_points: int) -> str | None:
     return None
 
 
+def color_range(color: np.ndarray) -> str:
+    """Return ``"0-1"`` or ``"0-255"``, the range colours are written in.
+
+    Integers are 0-255. Floats are 0-1 if none exceeds one (an all-black scene reads
+    alike in both).
+    """
+    if np.issubdtype(color.dtype, np.floating) and color.max(initial=0) <= 1:
+        return "0-1"
+    return "0-255"
+
+
+def strength_range(strength: np.ndarray) -> int:
+    """Return 1, 255 or 65535, up to which intensities are written.
+
+    The least of them that none exceeds; NaN and inf are passed over.
+    """
+    high = np.max(strength, initial=0, where=np.isfinite(strength))
+    return 1 if high <= 1 else 255 if high <= 255 else 65535
+
+
 def typed_scene(scene: dict[str, Any], ignore_index: int = -1) -> dict[str, Any]:
     """Give the arrays of a scene their dtypes, and labels where there are none.
 
-    Points without a class get ``ignore_index``, points without an instance -1.
+    Points without a class get ``ignore_index``, points without an instance -1;
+    ``strength`` becomes (N, 1), as features are.
     """
     for key, dtype in _DTYPES.items():
         if key in scene:
             scene[key] = np.ascontiguousarray(scene[key], dtype=dtype)
+    if "strength" in scene:
+        scene["strength"] = scene["strength"].reshape(len(scene["strength"]), -1)
     for key, missing in (("segment", ignore_index), ("instance", -1)):
         if key in scene:
             scene[key] = scene[key].reshape(-1).astype(np.int32)

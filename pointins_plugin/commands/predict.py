@@ -14,7 +14,6 @@ import torch
 from tqdm import tqdm
 
 from pointins_plugin.clouds import SUFFIXES, UP_AXES, Frame, read_cloud
-from pointins_plugin.datasets.folder import color_range
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import METHODS, Grouping
 from pointins_plugin.files import write_whole
@@ -25,6 +24,7 @@ from pointins_plugin.ply import write_ply
 from pointins_plugin.prediction import Prediction, predict_instances
 from pointins_plugin.pretrained import Pretrained, read_pretrained
 from pointins_plugin.scale_check import scale_doubt
+from pointins_plugin.scenes import color_range
 
 FORMATS = ("ply", "npz")
 _DRAWN = 200_000  # points of a picture

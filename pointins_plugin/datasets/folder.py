@@ -8,24 +8,15 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import DATASETS, DefaultDataset, get_root_logger
 from pointins_plugin.ops.normals import estimate_normals
 from pointins_plugin.scenes import (
+    color_range,
     copy_scene,
     near_origin,
     read_scene,
     scene_folders,
     scene_problem,
+    strength_range,
     typed_scene,
 )
-
-
-def color_range(color: np.ndarray) -> str:
-    """Return ``"0-1"`` or ``"0-255"``, the range colours are written in.
-
-    Integers are 0-255. Floats are 0-1 if none exceeds one (an all-black scene reads
-    alike in both).
-    """
-    if np.issubdtype(color.dtype, np.floating) and color.max(initial=0) <= 1:
-        return "0-1"
-    return "0-255"
 
 
 @DATASETS.register_module()
@@ -33,9 +24,10 @@ class FolderDataset(DefaultDataset):
     """The default folder layout for data of one's own.
 
     Beyond ``DefaultDataset``: colours in 0-1 or 0-255 are told apart, missing normals
-    are estimated from the nearest points, missing colours are mid-grey, map
-    coordinates are moved to the origin (each is logged once), and scenes stay in
-    memory. On either host every scene is checked when it is read.
+    are estimated from the nearest points, missing colours are mid-grey, intensities
+    of 8 or 16 bits become 0-1, map coordinates are moved to the origin (each is
+    logged once), and scenes stay in memory. On either host every scene is checked when
+    it is read.
 
     Args:
         skip_bad: leave out scenes that cannot be used, naming each, instead of
@@ -147,6 +139,10 @@ class FolderDataset(DefaultDataset):
         else:
             self._say("there are no colours: all points are grey")
             scene["color"] = np.full((len(coord), 3), 127.5, np.float32)
+        if "strength" in scene:
+            high = strength_range(scene["strength"])
+            self._say(f"intensities are 0-{high}")
+            scene["strength"] = scene["strength"].astype(np.float32) / high
         if "normal" not in scene:
             self._say("there are no normals: they are estimated")
             scene["normal"] = estimate_normals(coord, self.normal_neighbours, viewpoint)

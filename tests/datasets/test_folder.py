@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from pointins_plugin.clouds import read_cloud
 from pointins_plugin.commands.check_data import run as check_data
 from pointins_plugin.datasets import folder
 from pointins_plugin.datasets.folder import FolderDataset
 from pointins_plugin.errors import UserError
+from pointins_plugin.inference import Recipe, SceneTransform
 from pointins_plugin.scenes import check_folder, scene_folders
 
 
@@ -53,6 +55,29 @@ def test_colours_in_either_range_are_the_same(write):
     write("b", "unit", color=arrays()["color"].astype(np.float32) / 255)
     again = FolderDataset(split="unit", data_root=str(root))[0]
     np.testing.assert_allclose(again["color"], first(root)["color"], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype"),
+    [(1, np.float64), (255, np.uint8), (255, np.float32), (65535, np.uint16)],
+)
+def test_intensities_train_as_they_are_predicted(write, high, dtype):
+    """As read_cloud and SceneTransform have them, one column for Collect."""
+    strength = (np.linspace(0, 0.8, 50) * high).astype(dtype)
+    root = write(strength=strength)
+    pick = [
+        {"type": "ToTensor"},
+        {"type": "Collect", "keys": (), "feat_keys": ["coord", "strength"]},
+    ]
+    trained = first(root, transform=pick)["feat"][:, 3].numpy()
+    np.testing.assert_allclose(trained, np.linspace(0, 0.8, 50), atol=1 / 255)
+    cloud = read_cloud(root / "train" / "a")
+    np.testing.assert_array_equal(cloud["strength"], trained)
+    transform = SceneTransform(Recipe(1e-6, ("coord", "strength")))
+    for scene in (cloud, {"coord": cloud["coord"], "strength": strength}):
+        cells = transform.cells(scene)
+        predicted = cells.arrays["strength"][cells.inverse]
+        np.testing.assert_allclose(predicted[:, 0], trained, atol=1e-7)
 
 
 def test_what_is_missing_is_completed(write):
