@@ -41,7 +41,13 @@ _LEFT_OUT = {
     "Update",
 }
 _RANDOM = ("Random", "Chromatic")
-_GREY = 127.5
+# TrackedAffine without what it draws: centring is left.
+_STILL = {"type": "TrackedAffine", "rotate": {}, "scale": [1, 1], "flip_p": 0}
+# What a cloud may lack: the value of all points, their columns, and the words for it.
+_MADE_UP = {
+    "color": (127.5, 3, "all points are grey"),
+    "strength": (0, 1, "all intensities are 0"),
+}
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,7 @@ def _kept(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if kind == "TrackedAffine":
             centre = step.get("center", "box_floor")
             if centre != "origin":
-                apply_z = centre == "box_floor"
-                kept.append({"type": "CenterShift", "apply_z": apply_z})
+                kept.append({**_STILL, "center": centre})
         elif "global_transform" in step or "view_keys" in step:
             for name in ("global_shared_transform", "global_transform"):
                 kept += _kept(step.get(name) or ())
@@ -237,55 +242,56 @@ class SceneTransform:
         coord = np.ascontiguousarray(coord, np.float32)
         # transforms may change what they are given
         given = {"coord": coord.copy(), "index": np.arange(len(coord))}
-        with seeded(0):
-            found = self._before({**given, "index_valid_keys": list(given)})
-            found = self._grid(found)
-        row = np.asarray(found["index"])
-        arrays = {
-            "coord": np.ascontiguousarray(found["coord"], np.float32),
-            "grid_coord": np.asarray(found["grid_coord"]),
-        }
         assumed = []
         for name in self.recipe.features:
             if name == "coord":
                 continue
             if name in scene:
-                arrays[name] = _typed(name, scene[name], row)
-                continue
-            filled, words = self._missing(name, coord, row, corner)
-            arrays[name] = filled
-            assumed.append(words)
+                given[name] = _typed(name, scene[name])
+            elif name in _MADE_UP:
+                value, columns, words = _MADE_UP[name]
+                given[name] = np.full((len(coord), columns), value, np.float32)
+                assumed.append(words)
+        with seeded(0):
+            found = self._before({**given, "index_valid_keys": list(given)})
+            found = self._grid(found)
+        row = np.asarray(found["index"])
+        arrays = {"grid_coord": np.asarray(found["grid_coord"])}
+        for name in ("coord", *self.recipe.features):
+            if name in found:
+                arrays[name] = np.ascontiguousarray(found[name], np.float32)
+            elif name == "normal":
+                # of the taken points alone: what precedes the grid does not turn them
+                arrays[name] = self._normals(coord, row, corner)
+                assumed.append("normals are estimated")
+            else:
+                raise UserError(
+                    f"the network was trained with {name!r} for every point, which the "
+                    "cloud does not have and which cannot be made up"
+                )
         return Cells(row, np.asarray(found["inverse"]), arrays, tuple(assumed))
 
-    def _missing(
-        self, name: str, coord: np.ndarray, row: np.ndarray, corner: np.ndarray
-    ) -> tuple[np.ndarray, str]:
-        if name == "normal":
-            eye = self.recipe.viewpoint
-            eye = None if eye is None else np.asarray(eye) - corner
-            near = self.recipe.normal_neighbours
-            return estimate_normals(coord, near, eye, row), "normals are estimated"
-        if name == "color":
-            return np.full((len(row), 3), _GREY, np.float32), "all points are grey"
-        if name == "strength":
-            return np.zeros((len(row), 1), np.float32), "all intensities are 0"
-        raise UserError(
-            f"the network was trained with {name!r} for every point, which the cloud "
-            "does not have and which cannot be made up"
-        )
+    def _normals(
+        self, coord: np.ndarray, row: np.ndarray, corner: np.ndarray
+    ) -> np.ndarray:
+        eye = self.recipe.viewpoint
+        eye = None if eye is None else np.asarray(eye) - corner
+        return estimate_normals(coord, self.recipe.normal_neighbours, eye, row)
 
     def batch(self, cells: Cells, rows: np.ndarray) -> dict[str, Any]:
         """Return some cells as a batch of one cloud; their grid starts at zero."""
         data = {name: array[rows] for name, array in cells.arrays.items()}
         data["grid_coord"] = data["grid_coord"] - data["grid_coord"].min(0)
-        return collate_fn([self._after(data)])
+        with seeded(0):
+            return collate_fn([self._after(data)])
 
 
-def _typed(name: str, values: np.ndarray, row: np.ndarray) -> np.ndarray:
-    taken = np.ascontiguousarray(values[row], np.float32)
+def _typed(name: str, values: np.ndarray) -> np.ndarray:
+    """Return a copy of a scene's array as networks are trained with it."""
+    copied = np.array(values, np.float32, order="C")
     if name == "color":
-        taken = taken[:, :3]
-        return taken * 255 if color_range(values) == "0-1" else taken
+        copied = copied[:, :3]
+        return copied * 255 if color_range(values) == "0-1" else copied
     if name == "strength":
-        return taken.reshape(len(taken), -1) / strength_range(values)
-    return taken
+        return copied.reshape(len(copied), -1) / strength_range(values)
+    return copied

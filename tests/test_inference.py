@@ -16,6 +16,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import Compose, Config
 from pointins_plugin.inference import Recipe, SceneTransform
 from pointins_plugin.paths import config_root, find_config
+from pointins_plugin.transforms.tracked_affine import CENTRES, TrackedAffine
 
 RECIPE = Recipe(
     0.05,
@@ -44,13 +45,60 @@ def test_training_views_of_paper_configs():
     """Where nothing is validated, the views say what the network takes."""
     found = Recipe.of_config(Config.fromfile(find_config("pointins/s3dis-pretrain")))
     kinds = [step["type"] for step in found.after]
-    assert kinds == ["NormalizeColor", "CenterShift"]
+    assert kinds == ["NormalizeColor", "TrackedAffine"]
     assert (found.grid_size, found.features) == (0.02, ("coord", "color", "normal"))
     other = Recipe.of_config(Config.fromfile(find_config("pointins/scannet-pretrain")))
-    assert {step["type"] for step in other.after} == set(kinds)
+    assert {step["type"] for step in other.after} == {"CenterShift", "NormalizeColor"}
     assert (other.grid_size, other.features) == (found.grid_size, found.features)
     lidar = Recipe.of_config(Config.fromfile(find_config("semantickitti-pretrain")))
     assert (lidar.after, lidar.features) == ((), ("coord", "strength"))
+
+
+@pytest.mark.parametrize("center", CENTRES)
+def test_views_are_centred_as_in_training(tmp_path, center):
+    pipeline = f"""transform = [
+    dict(type="GridSample", grid_size=0.05, mode="train"),
+    dict(type="TrackedAffine", center={center!r}, shift=((-1, 1),) * 3),
+    dict(type="Collect", keys=("coord",), feat_keys=("coord", "normal")),
+]
+data = dict(train=dict(transform=transform))
+"""
+    transform = SceneTransform(recipe_of(tmp_path, pipeline))
+    scene = boxes()
+    scene["coord"] += (3, 4, 5)
+    cells = transform.cells(scene)
+    still = TrackedAffine(rotate={}, scale=(1, 1), flip_p=0, center=center)
+    trained = still({name: cells.arrays[name].copy() for name in ("coord", "normal")})
+    state = np.random.get_state()[1].copy()
+    feat = transform(scene)["feat"].numpy()
+    np.testing.assert_array_equal(feat[:, :3], trained["coord"])
+    np.testing.assert_array_equal(feat[:, 3:], trained["normal"])
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_what_precedes_the_grid_is_done_to_features_too(tmp_path):
+    pipeline = """transform = [
+    dict(type="CenterShift", apply_z=True),
+    dict(type="NormalizeColor"),
+    dict(type="GridSample", grid_size=0.05, mode="train"),
+    dict(type="ToTensor"),
+    dict(type="Collect", keys=("coord",), feat_keys=("coord", "color")),
+]
+data = dict(val=dict(transform=transform))
+"""
+    recipe = recipe_of(tmp_path, pipeline)
+    scene = boxes()
+    original = scene["color"].copy()
+    batch = SceneTransform(recipe)(scene)
+    np.testing.assert_array_equal(scene["color"], original)
+    trained = Compose(Config.fromfile(tmp_path / "config.py").transform)(boxes())
+    torch.testing.assert_close(
+        batch["feat"].mean(0), trained["feat"].mean(0), atol=0.05, rtol=0
+    )
+    colors = {tuple(row) for row in (original / np.float32(255)).tolist()}
+    assert {tuple(row) for row in batch["feat"][:, 3:].tolist()} <= colors
+    grey = SceneTransform(recipe)(boxes(color=False))["feat"][:, 3:]
+    assert (grey == 0.5).all()
 
 
 SHIPPED = sorted(path.stem for path in (config_root() / "pointins").glob("*.py"))
