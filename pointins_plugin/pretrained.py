@@ -61,6 +61,7 @@ class Pretrained:
                 "offset_head": OffsetHead(head["in_channels"], head["hidden_channels"]),
                 "unit": head["unit"],
                 "relative_position": head["relative_position"],
+                "token_size": head.get("token_size"),
             }
         encoder = Encoder(
             backbone,
@@ -172,10 +173,11 @@ def _read_run(path: Path, branch: str, config: str | None) -> Pretrained:
     state = {k.removeprefix("module."): v for k, v in checkpoint["state_dict"].items()}
     weights = backbone_weights(state, branch, str(path))
     own_branch = f"{branch}.backbone." in " ".join(state)
+    owner = f"{branch}." if own_branch else ""
     head = {
-        key.removeprefix(f"{branch}."): value
+        key.removeprefix(owner): value
         for key, value in state.items()
-        if key.startswith(f"{branch}.offset_head.")
+        if key.startswith(f"{owner}offset_head.")
     }
     weights.update(head)
     backbone = {**model["backbone"]}
@@ -218,8 +220,9 @@ def _read_run(path: Path, branch: str, config: str | None) -> Pretrained:
             "hidden_channels": hidden,
             "unit": unit,
             "relative_position": bool(options.get("relative_position", False)),
+            "token_size": _option(model, "token_size"),
         }
-        pitch = recipe.grid_size * stride
+        pitch = spec["offset_head"]["token_size"] or recipe.grid_size * stride
         spec["grouping"] = plain_values(
             asdict(_grouping(cfg, pitch, unit, options.get("ground")))
         )

@@ -12,12 +12,15 @@ from tiny_run import shrink
 from toy_encoder import CONFIG, boxes, write_run
 
 import pointins_plugin
+from pointins_plugin.commands.export import run as export
 from pointins_plugin.errors import UserError
 from pointins_plugin.exported import write_export
 from pointins_plugin.host import Config, build_model
 from pointins_plugin.models.tokens import backbone_tokens
 from pointins_plugin.paths import find_config
 from pointins_plugin.pretrained import load, read_pretrained
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +187,34 @@ def test_checkpoints_of_every_kind(tmp_path, name, channels):
     feature = features(tmp_path / "model.pth", scene)
     assert feature.shape == (3000, channels)
     assert feature.isfinite().all()
+
+
+def test_offsets_of_a_segmentor_with_the_branch_to_the_bit(tmp_path, capsys):
+    """Its one head stands beside the backbone, on tokens of a size of its own."""
+    cfg = Config.fromfile(DOCS / "examples" / "segmentor-rooms-with-branch.py")
+    cfg.model, cfg.hooks = shrink(cfg.model), []
+    torch.manual_seed(0)
+    model = build_model(cfg.model).eval()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    cfg.dump(tmp_path / "config.py")
+    for branch in ("student", "teacher"):
+        encoder, transform = load(tmp_path / "model.pth", branch)
+        batch = transform(boxes())
+        found = encoder.predict_offsets(dict(batch))
+        torch.manual_seed(0)
+        expected = model.predict_offsets(dict(batch))
+        for key in ("shift", "feat"):
+            assert torch.equal(found[key], expected[key])
+        assert len(torch.unique(found["feat"], dim=0)) < len(found["feat"])
+    pretrained = read_pretrained(tmp_path / "model.pth")
+    assert pretrained.spec["offset_head"]["token_size"] == model.token_size
+    assert pretrained.grouping.radius == pytest.approx(0.75 * model.token_size)
+    pytest.importorskip("safetensors")
+    out = tmp_path / "encoder.safetensors"
+    export(["-w", str(tmp_path / "model.pth"), str(out)])
+    assert "with its offset head" in capsys.readouterr().out
+    back = load(out)[0].predict_offsets(dict(batch))
+    assert torch.equal(back["shift"], expected["shift"])
 
 
 def broken(run, tmp_path, change):

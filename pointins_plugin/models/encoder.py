@@ -11,6 +11,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.host import Point, seeded
 from pointins_plugin.models.tokens import (
     backbone_tokens,
+    cell_tokens,
     grid_coordinates,
     grid_size_of,
     input_to_token,
@@ -32,6 +33,8 @@ class Encoder(nn.Module):
         offset_head: predicts offsets of tokens in units, or None.
         unit: the head's unit of length, metres.
         relative_position: give the head the vectors of the up-cast too.
+        token_size: edge of the cubes that the head's tokens are averaged over, metres;
+            None where the up-cast's tokens are the head's.
 
     Attributes:
         up_cast: pools that ``forward`` undoes, ``up_cast_level`` unless it is set; the
@@ -47,6 +50,7 @@ class Encoder(nn.Module):
         offset_head: nn.Module | None = None,
         unit: float = 1.0,
         relative_position: bool = False,
+        token_size: float | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -56,6 +60,7 @@ class Encoder(nn.Module):
         self.offset_head = offset_head
         self.unit = unit
         self.relative_position = relative_position
+        self.token_size = token_size
         self.up_cast = up_cast_level
 
     def forward(self, data_dict: dict[str, Any]) -> Point:
@@ -117,9 +122,13 @@ class Encoder(nn.Module):
                 size * self.token_stride,
                 self.token_pool,
             )
-        shift = self.token_offsets(tokens.feat, relative).float()
         owner = input_to_token(tokens)
         coord = data_dict["coord"].float()
+        if self.token_size is not None:
+            tokens, owner = cell_tokens(
+                coord, tokens.feat[owner], data_dict["offset"], self.token_size
+            )
+        shift = self.token_offsets(tokens.feat, relative).float()
         centre = tokens.coord.float() + shift
         return {
             "coord": coord,
