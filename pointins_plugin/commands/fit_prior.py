@@ -21,7 +21,7 @@ from pointins_plugin.priors import (
     label_free_offsets,
     thin,
 )
-from pointins_plugin.scenes import read_array, scene_problem
+from pointins_plugin.scenes import read_array, scene_folders, scene_problem
 
 # The names Pointcept's preprocessing gives the semantic labels of a scene.
 SEGMENT_FILES = ("segment.npy", "segment20.npy", "segment200.npy")
@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--split",
-        help="subfolder to read (default: train), or the split of the config's data "
-        "(default: the config's)",
+        help="subfolder (wildcards allowed) or json list of scenes (default: train), "
+        "or the split of the config's data (default: the config's)",
     )
     add(
         "--source",
@@ -167,9 +167,10 @@ def find_data(args: argparse.Namespace) -> tuple[list[Reader], str]:
     """Return what reads each scene, and the name of the data."""
     if args.config is None:
         split = args.split or "train"
-        folders = find_scenes(args.data_root, split, args.max_scenes)
+        folders = scene_folders(args.data_root, split, "name another --split")
         where = f"{Path(args.data_root).resolve().name}/{split}"
-        return [partial(read_scene, folder) for folder in folders], where
+        chosen = evenly(folders, args.max_scenes)
+        return [partial(read_scene, Path(folder)) for folder in chosen], where
     dataset, crop = config_data(args.config, args.source == "labels", args.split)
     chosen = evenly(range(len(dataset.data_list)), args.max_scenes)
     name = f"{Path(args.config).stem}/{dataset.split}"
@@ -257,24 +258,6 @@ def background(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray] |
     return find
 
 
-def find_scenes(root: str | Path, split: str, limit: int | None = None) -> list[Path]:
-    """Return the scene folders of a split, at most ``limit``, evenly chosen.
-
-    Raises:
-        UserError: no such folder, or none with a coord.npy in it.
-    """
-    folder = Path(root) / split
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; give the data root and --split one of its "
-            "subfolders"
-        )
-    scenes = sorted(path.parent for path in folder.glob("*/coord.npy"))
-    if not scenes:
-        raise UserError(f"{folder}: no SCENE/coord.npy in it")
-    return evenly(scenes, limit)
-
-
 def read_scene(folder: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return the named arrays of a scene, checked.
 
@@ -285,12 +268,13 @@ def read_scene(folder: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     for name in names:
         files = SEGMENT_FILES if name == "segment" else (f"{name}.npy",)
         path = next((folder / f for f in files if (folder / f).is_file()), None)
-        if path is None:
+        if path is not None:
+            scene[name] = read_array(path)
+        elif name != "coord":
             raise UserError(
                 f"scene {folder} has no {' or '.join(files)}; without labels use "
                 "--source hdbscan"
             )
-        scene[name] = read_array(path)
     problem = scene_problem(scene)
     if problem:
         raise UserError(f"scene {folder} {problem}; mend it or take it out")

@@ -1,9 +1,11 @@
 """The command that fits priors: what it writes, prints and refuses."""
 
+import json
+
 import numpy as np
 import pytest
 
-from pointins_plugin.commands.fit_prior import find_scenes, read_cells, run
+from pointins_plugin.commands.fit_prior import read_cells, run
 from pointins_plugin.datasets.streets import make_street
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Config
@@ -140,8 +142,19 @@ def test_real_table_tops_agree_with_their_labels(mosd_dir, tmp_path):
 
 
 def test_scenes_are_chosen_evenly(root):
-    names = [scene.name for scene in find_scenes(root, "train", 2)]
-    assert names == ["scene0", "scene2"]
+    damage_coord(root)  # that between the two is not read
+    prior = MagnitudePrior.load(fit(root, "--source", "labels", "--max-scenes", "2"))
+    assert prior.provenance["scenes"] == 2
+
+
+def test_splits_are_those_of_data_sets(root):
+    """Wildcards and lists of scenes, as ``FolderDataset`` takes them."""
+    write_scene(root / "trial" / "scene3", 3)
+    (root / "few.json").write_text(json.dumps(["train/scene0", "trial/scene3"]))
+    for split, count in (("tr*", 4), ("few.json", 2)):
+        prior = MagnitudePrior.load(fit(root, "--source", "labels", "--split", split))
+        assert prior.provenance["scenes"] == count
+        assert prior.provenance["data"] == f"data/{split}"
 
 
 def break_nothing(root):
@@ -167,6 +180,10 @@ def nan_coord(root):
     np.save(path, coord)
 
 
+def drop_coord(root):
+    (root / "train/scene1/coord.npy").unlink()
+
+
 def flat_coord(root):
     np.save(root / "train/scene1/coord.npy", np.zeros((4, 2)))
 
@@ -174,12 +191,13 @@ def flat_coord(root):
 @pytest.mark.parametrize(
     ("damage", "options", "message"),
     [
-        (break_nothing, ("--split", "tarin"), "tarin: no such folder"),
+        (break_nothing, ("--split", "tarin"), "tarin does not exist; name another"),
         (break_nothing, ("--min-points", "100000"), "no instance of 100000"),
         (break_nothing, ("--max-points", "0"), "--max-points must be"),
         (break_nothing, ("--out", "."), "is a folder"),
         (shorten_labels, (), "scene1 instance.npy has 5 rows"),
         (drop_labels, (), "scene1 has no instance.npy"),
+        (drop_coord, (), "scene1 has no coord.npy; mend it or take it out"),
         (damage_coord, (), "scene1/coord.npy cannot be read"),
         (nan_coord, (), "scene1 coord.npy has 1 row with NaN"),
         (flat_coord, (), "shape \\(4, 2\\), not \\(N, 3\\)"),
