@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.evaluation.grouping import Grouping
-from pointins_plugin.host import seeded
+from pointins_plugin.host import in_evaluation
 from pointins_plugin.inference import SceneTransform
 from pointins_plugin.tiling import Tile, blocks, tiles
 
@@ -105,8 +105,8 @@ def _offsets(model: Any, batch: dict[str, Any]) -> np.ndarray:
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
-    with seeded(0):  # backbones shuffle their curves
-        return model.predict_offsets(batch)["shift"].float().cpu().numpy()
+    output = in_evaluation(model.predict_offsets, batch)
+    return output["shift"].float().cpu().numpy()
 
 
 def by_size(instance: np.ndarray) -> np.ndarray:

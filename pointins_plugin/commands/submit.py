@@ -25,7 +25,9 @@ from pointins_plugin.host import (
     build_dataset,
     build_model,
     collate_fn,
+    in_evaluation,
     load_all,
+    seeded,
 )
 from pointins_plugin.options import Parser
 from pointins_plugin.paths import find_config
@@ -119,13 +121,15 @@ def predict(model: torch.nn.Module, dataset: Any, submission: Submission) -> Non
         name, num_points, own = scan["name"], len(scan["coord"]), slice(None)
         if "sweep" in scan:  # the scan's own points come first
             own = slice(int((scan["sweep"] == 0).sum()))
-        batch = collate_fn([dataset.transform(scan)])
+        with seeded(index):  # pipelines draw the points that stand for their cell
+            batch = collate_fn([dataset.transform(scan)])
         batch["name"] = [name]
         given = {
             key: value.to(device) if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
         }
-        (scene,) = panoptic_scenes(to_numpy(batch), _prediction(model(given)))
+        predicted = _prediction(in_evaluation(model, given))
+        (scene,) = panoptic_scenes(to_numpy(batch), predicted)
         if len(scene["pred_segment"]) != num_points:
             raise UserError(
                 f"scan {name} has {num_points} points, but {len(scene['pred_segment'])}"

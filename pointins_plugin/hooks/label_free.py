@@ -19,7 +19,7 @@ from pointins_plugin.evaluation.label_free import (
     true_offsets,
 )
 from pointins_plugin.hooks.validation import ValidationHook
-from pointins_plugin.host import HOOKS, comm
+from pointins_plugin.host import HOOKS, comm, in_evaluation
 
 
 @HOOKS.register_module()
@@ -154,7 +154,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
             raise UserError(
                 "LabelFreeInstanceEvaluator: validation scenes have no instance labels"
             )
-        output = model.predict_offsets(batch, branch=self.branch)
+        output = in_evaluation(model.predict_offsets, batch, branch=self.branch)
         scenes, start = [], 0
         for index, end in enumerate(output["offset"].tolist()):
             rows = slice(start, end)

@@ -13,7 +13,7 @@ import torch
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.files import write_text
-from pointins_plugin.host import HookBase, comm, write_scalars
+from pointins_plugin.host import HookBase, comm, in_evaluation, write_scalars
 
 
 class ValidationHook(HookBase):
@@ -110,7 +110,7 @@ class ValidationHook(HookBase):
                 for key, value in batch.items()
             }
             # Models may change the dictionary they are given.
-            output = model(dict(batch))
+            output = in_evaluation(model, dict(batch))
             count = min(len(batch["offset"]), left)
             left -= count
             if count:

@@ -2,7 +2,7 @@
 
 from .standalone.checkpoint import load_checkpoint
 from .standalone.config import import_modules
-from .standalone.env import derive_seed, seeded
+from .standalone.env import derive_seed, in_evaluation, seeded
 from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
 from .standalone.nuscenes import NuScenesDataset
 from .standalone.point_group import bias_losses
@@ -23,6 +23,7 @@ __all__ = [
     "bias_losses",
     "derive_seed",
     "import_modules",
+    "in_evaluation",
     "load_all",
     "load_checkpoint",
     "seeded",

@@ -12,6 +12,7 @@ from pointins_plugin.host import (
     Point,
     build_criteria,
     build_model,
+    in_evaluation,
     offset2batch,
 )
 from pointins_plugin.models.objectives import Match
@@ -141,7 +142,7 @@ class OffsetAuxSegmentor(ScheduledModel):
                 "model OffsetAuxSegmentor has no offset branch, so that it predicts no "
                 "offsets: set offset_branch=dict(...), or take the evaluator from hooks"
             )
-        point = self._features(data_dict)
+        point = in_evaluation(self._features, data_dict)
         tokens, owner = self._tokens(data_dict, point)
         coord = data_dict["coord"].float()
         centre = tokens.coord + self._shift(self.offset_head, tokens)

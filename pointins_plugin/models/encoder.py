@@ -1,6 +1,5 @@
 """What of a pre-trained model others use: its backbone, up-cast and offset head."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Point, seeded
+from pointins_plugin.host import Point, in_evaluation
 from pointins_plugin.models.tokens import (
     backbone_tokens,
     cell_tokens,
@@ -77,11 +76,7 @@ class Encoder(nn.Module):
             In evaluation mode equal clouds give equal features.
         """
         pool = self.token_pool if self.up_cast == self.up_cast_level else 1
-        # backbones shuffle their curves, in evaluation too
-        with nullcontext() if self.backbone.training else seeded(0):
-            tokens, _ = backbone_tokens(
-                self.backbone, self._input(data_dict), self.up_cast, pool=pool
-            )
+        tokens, _ = self._tokens(data_dict, self.up_cast, pool=pool)
         inverse = input_to_token(tokens)
         if "inverse" in data_dict:
             inverse = inverse[data_dict["inverse"]]
@@ -113,15 +108,9 @@ class Encoder(nn.Module):
             size = grid_size_of(data_dict["grid_size"])
         elif self.relative_position:
             raise UserError("batch: collect grid_size, the offset head needs its unit")
-        # as in forward: equal clouds have equal offsets, whatever was drawn before
-        with nullcontext() if self.backbone.training else seeded(0):
-            tokens, relative = backbone_tokens(
-                self.backbone,
-                self._input(data_dict),
-                self.up_cast_level,
-                size * self.token_stride,
-                self.token_pool,
-            )
+        tokens, relative = self._tokens(
+            data_dict, self.up_cast_level, size * self.token_stride, self.token_pool
+        )
         owner = input_to_token(tokens)
         coord = data_dict["coord"].float()
         if self.token_size is not None:
@@ -146,6 +135,15 @@ class Encoder(nn.Module):
         if self.relative_position:
             feature = torch.cat([feature, relative.to(feature.dtype)], dim=1)
         return self.offset_head(feature) * self.unit
+
+    def _tokens(
+        self, data_dict: dict[str, Any], *args: Any, **options: Any
+    ) -> tuple[Point, Tensor]:
+        """Return tokens and vectors of the up-cast, in evaluation always the same."""
+        given = self.backbone, self._input(data_dict), *args
+        if self.backbone.training:
+            return backbone_tokens(*given, **options)
+        return in_evaluation(backbone_tokens, *given, **options)
 
     def _input(self, data_dict: dict[str, Any]) -> Point:
         point = Point({key: data_dict[key] for key in _KEYS if key in data_dict})

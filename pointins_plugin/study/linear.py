@@ -34,6 +34,7 @@ from pointins_plugin.host import (
     build_dataset,
     build_model,
     collate_fn,
+    in_evaluation,
     load_checkpoint,
     seeded,
 )
@@ -120,8 +121,7 @@ class Probe:
 
     def run(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return what the model says of a batch."""
-        with seeded(0):  # backbones may draw orders of serialization
-            return self.model(dict(batch))
+        return in_evaluation(self.model, dict(batch))
 
 
 class _Linear(nn.Module):

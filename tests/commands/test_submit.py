@@ -70,6 +70,20 @@ def test_semantic_kitti_is_read_back_by_the_data_set(tmp_path, kitti, capsys):
     assert len(np.unique(scan["segment"])) > 1
 
 
+def test_predictions_do_not_depend_on_earlier_draws(tmp_path, kitti):
+    """Neither by the points that stand for their cells nor by the curves' order."""
+    words = setup(tmp_path, "semantickitti-panoptic-lin", kitti)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        out = tmp_path / str(seed)
+        submit.run([*words, "--split", "val", "--out", str(out)])
+        folder = out / "sequences/08/predictions"
+        found.append([file.read_bytes() for file in sorted(folder.iterdir())])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("task", ["panoptic", "semseg"])
 def test_nuscenes(tmp_path, task):
     root = write_nuscenes(tmp_path / "root", {"test": 1})

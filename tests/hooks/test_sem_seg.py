@@ -2,15 +2,20 @@
 
 import json
 import logging
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn as nn
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from toy_scenes import BACKBONE, scene
+
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks import SemSegEvaluator
-from pointins_plugin.host import collate_fn, comm, launch
+from pointins_plugin.host import build_model, collate_fn, comm, launch
 from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
 
@@ -149,6 +154,59 @@ def test_scores_do_not_depend_on_the_number_of_processes(tmp_path):
         if count > 1:  # the loss is of whole batches
             del one["loss"], two["loss"], one["history"], two["history"]
         assert one == two
+
+
+class Floors(torch.utils.data.Dataset):
+    """Three floors with boxes on them."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        coord = scene(index)
+        return {
+            "coord": coord,
+            "feat": coord.repeat(1, 2),
+            "segment": (coord[:, 2] > 0.05).long(),
+            "offset": torch.tensor([len(coord)]),
+            "grid_size": 0.05,
+        }
+
+
+def _scored_network(folder, seed):
+    """Write the scores of a network whose pooling shuffles curves in evaluation."""
+    torch.manual_seed(0)
+    model = build_model(
+        {
+            "type": "DefaultSegmentorV2",
+            "num_classes": 2,
+            "backbone_out_channels": 64,
+            "backbone": BACKBONE,
+            "criteria": [{"type": "CrossEntropyLoss", "ignore_index": -1}],
+        }
+    )
+    sampler = EpochSampler(3, 1, False, comm.get_rank(), comm.get_world_size())
+    own = torch.Generator()  # a loader without one draws from the common
+    loader = SeededLoader(Floors(), collate_fn, 1, sampler, batch_size=1, generator=own)
+    name = f"{comm.get_world_size()} {seed}.json"
+    hook = evaluator(folder, loader, filename=name)
+    hook.trainer.model = model
+    torch.manual_seed(seed + comm.get_rank())
+    before = torch.get_rng_state()
+    hook.evaluate()
+    # training goes on with the draws that it would have had
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_scores_of_a_network_depend_on_neither_draws_nor_processes(tmp_path):
+    for processes, seed in ((1, 1), (1, 2), (2, 1)):
+        launch(_scored_network, processes, cfg=(str(tmp_path), seed))
+    one, *others = (
+        json.loads((tmp_path / f"{name}.json").read_text())
+        for name in ("1 1", "1 2", "2 1")
+    )
+    assert one["scenes"] == 3
+    assert others == [one, one]
 
 
 def test_refusals(tmp_path):

@@ -119,6 +119,51 @@ def test_instances(tmp_path):
     assert (tmp_path / "result/instance_ap.json").is_file()
 
 
+class Drawing(Reading):
+    """Draws a number each time, and keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def forward(self, batch):
+        self.drawn.append(torch.rand(()).item())
+        segment = torch.zeros(len(batch["coord"]), dtype=torch.long)
+        panoptic = {"pred_segment": segment, "pred_instance": segment - 1}
+        return {**super().forward(batch), **panoptic}
+
+
+WHOLE = {
+    "coord": torch.rand(4, 3, generator=torch.Generator().manual_seed(0)),
+    "feat": torch.zeros(4, 3),
+    "offset": torch.tensor([4]),
+    "segment": torch.tensor([0, 0, 1, 1]),
+    "instance": torch.tensor([-1, -1, 0, 0]),
+    "name": ["a"],
+}
+
+
+@pytest.mark.parametrize(
+    ("tester", "data"),
+    [
+        (dict(type="SemSegTester"), scene()),
+        (dict(type="InsSegTester", segment_ignore_index=(-1, 0)), WHOLE),
+        (dict(type="PanopticTester"), WHOLE),
+    ],
+)
+def test_models_draw_the_same_in_every_test(tmp_path, tester, data):
+    cfg, model = config(tmp_path), Drawing()
+    cfg.data.things = ["chair", "table"]
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        options = {"cfg": cfg, "model": model, "test_loader": [data]}
+        TESTERS.build({**tester, **options}).test()
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(model.drawn) >= 2
+    assert len(set(model.drawn)) == 1
+
+
 def test_the_best_checkpoint_is_tested(tmp_path):
     model, seen = Reading(), []
 

@@ -193,6 +193,12 @@ def test_predicts_an_offset_for_every_point():
     assert len(torch.unique((centre * 1e4).round(), dim=0)) < len(centre) / 4
 
 
+def test_offsets_do_not_depend_on_earlier_draws():
+    net = model().eval()
+    one, other = (net.predict_offsets(batch())["shift"] for _ in range(2))
+    assert torch.equal(one, other)
+
+
 def test_teacher_head_is_averaged_by_the_model():
     net = model(momentum_base=0.5, momentum_final=0.5)
     net.trainer = SimpleNamespace(

@@ -8,6 +8,7 @@ import torch
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.evaluation.panoptic_scene import add_scene, panoptic_scenes
 
+from .env import in_evaluation
 from .registry import TESTERS
 from .testers import TesterBase
 
@@ -34,7 +35,7 @@ class PanopticTester(TesterBase):
         self.min_points = min_points
 
     def test_scene(self, batch: dict) -> tuple[str, PanopticQuality]:
-        output = self.model(self.to_device(batch))
+        output = in_evaluation(self.model, self.to_device(batch))
         predicted = {k: output[k] for k in ("pred_segment", "pred_instance")}
         (scene,) = panoptic_scenes(_arrays(batch), _arrays(predicted))
         score = self._quality()

@@ -21,6 +21,7 @@ from . import comm
 from .builders import build_dataset, build_model
 from .checkpoint import load_checkpoint, match_weights
 from .collate import collate_fn
+from .env import in_evaluation
 from .hooks import HookBase
 from .logger import get_root_logger
 from .registry import HOOKS, TESTERS
@@ -158,7 +159,7 @@ class SemSegTester(TesterBase):
         votes = torch.zeros(len(segment), num_classes, device=self.device)
         for fragment in batch["fragment_list"]:
             part = self.to_device(collate_fn([fragment]))
-            logits = self.model(part)["seg_logits"]
+            logits = in_evaluation(self.model, part)["seg_logits"]
             # A point occurs once in a fragment.
             votes[part["index"]] += F.softmax(logits.float(), dim=-1)
         predicted = votes.argmax(1).cpu().numpy()
@@ -213,7 +214,7 @@ class InsSegTester(TesterBase):
         self.min_region = min_region
 
     def test_scene(self, batch: dict) -> tuple[str, Any]:
-        output = self.model(self.to_device(batch))
+        output = in_evaluation(self.model, self.to_device(batch))
         (scene,) = batch_scenes(_arrays(batch), _arrays(output))
         void = scene["instance"] == self.instance_ignore_index
         scene["instance"] = np.where(void, -1, scene["instance"])
