@@ -8,8 +8,6 @@ from pointcept.datasets import build_dataset, collate_fn
 from pointcept.datasets.transform import TRANSFORMS
 from pointcept.engines.test import TESTERS
 from pointcept.models import build_model
-from pointcept.utils import comm
-from torch.utils.data import DataLoader
 
 from .standalone import events, panoptic_tester
 from .standalone.testers import load_all
@@ -41,13 +39,7 @@ class PanopticTester(panoptic_tester.PanopticTester):
         load_all(model, self.cfg.weight)
         return model.cuda()
 
-    def build_loader(self) -> DataLoader:
-        dataset = build_dataset(self.cfg.data.test)
-        rank, size = comm.get_rank(), comm.get_world_size()
-        return DataLoader(
-            dataset,
-            batch_size=1,
-            sampler=range(rank, len(dataset), size),
-            num_workers=self.cfg.get("num_worker_per_gpu", 0),
-            collate_fn=collate_fn,
-        )
+    def build_dataset(self) -> Any:
+        return build_dataset(self.cfg.data.test)
+
+    collate = staticmethod(collate_fn)

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import ConfigDict, load_all
+from pointins_plugin.host import DATASETS, ConfigDict, load_all
 from pointins_plugin.host.standalone.registry import HOOKS, TESTERS
 
 NAMES = ["floor", "chair", "table"]
@@ -141,6 +141,51 @@ WHOLE = {
     "instance": torch.tensor([-1, -1, 0, 0]),
     "name": ["a"],
 }
+
+
+@DATASETS.register_module(force=True)
+class ThinnedScenes(torch.utils.data.Dataset):
+    """Two scenes of points drawn from both generators; the damaged one is told."""
+
+    def __init__(self, damaged=None):
+        self.damaged = damaged
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == self.damaged:
+            raise UserError("scene b has no points; delete it")
+        drawn = torch.from_numpy(np.random.rand(4, 3)).float() + torch.rand(4, 3)
+        offset = torch.tensor([4])
+        return {**WHOLE, "coord": drawn, "offset": offset, "name": "ab"[index]}
+
+
+def loader(tmp_path, workers, seed=3, **options):
+    """Return the test scenes' loader of a tester that has no loader given."""
+    data = {"type": "ThinnedScenes", **options}
+    cfg = config(tmp_path, num_worker_per_gpu=workers, seed=seed)
+    cfg.data["test"] = data
+    tester = dict(type="InsSegTester", segment_ignore_index=(-1, 0))
+    return TESTERS.build({**tester, "cfg": cfg, "model": Reading()}).test_loader
+
+
+def test_points_of_scenes_do_not_depend_on_workers_or_earlier_draws(tmp_path):
+    found = []
+    for workers in (0, 0, 1):
+        found.append([batch["coord"] for batch in loader(tmp_path, workers)])
+        assert len(found[-1]) == 2
+    assert not torch.equal(*found[0])
+    for other in found[1:]:
+        assert torch.equal(torch.cat(other), torch.cat(found[0]))
+    assert not torch.equal(next(iter(loader(tmp_path, 0, 4)))["coord"], found[0][0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_scene_is_one_line(tmp_path, workers):
+    with pytest.raises(UserError) as error:
+        list(loader(tmp_path, workers, damaged=1))
+    assert str(error.value) == "scene b has no points; delete it"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.instance_ap import average_precision, scene_overlaps
@@ -25,6 +24,7 @@ from .env import in_evaluation
 from .hooks import HookBase
 from .logger import get_root_logger
 from .registry import HOOKS, TESTERS
+from .sampling import EpochSampler, SeededLoader
 
 
 def _first(batch: list) -> Any:
@@ -90,16 +90,22 @@ class TesterBase:
         load_all(model, self.cfg.weight)
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def build_loader(self) -> DataLoader:
+    def build_dataset(self) -> Any:
+        """Build the dataset of test scenes."""
+        return build_dataset(self.cfg.data.test)
+
+    def build_loader(self) -> SeededLoader:
         """Return the loader of this process's test scenes, one a batch."""
-        dataset = build_dataset(self.cfg.data.test)
+        dataset = self.build_dataset()
+        seed = self.cfg.get("seed") or 0
         rank, size = comm.get_rank(), comm.get_world_size()
-        return DataLoader(
+        return SeededLoader(
             dataset,
+            self.collate,
+            seed,
+            EpochSampler(len(dataset), seed, False, rank, size),
             batch_size=1,
-            sampler=range(rank, len(dataset), size),
             num_workers=self.cfg.get("num_worker_per_gpu", 0),
-            collate_fn=self.collate,
         )
 
     collate = staticmethod(collate_fn)
