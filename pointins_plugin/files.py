@@ -1,9 +1,12 @@
 """Files that are written whole or not at all, and folders for them."""
 
 import contextlib
+import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +50,31 @@ def write_text(path: str | Path, text: str) -> Path:
         UserError: it cannot be written.
     """
     return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_report(path: str | Path, report: dict[str, Any]) -> Path:
+    """Write a report as JSON, whole or not at all; return its path.
+
+    Args:
+        path: the file.
+        report: plain values; numbers that are not finite, which JSON has not, are
+            written as null.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    return write_text(path, json.dumps(_finite(report), indent=1, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return nested dictionaries and lists with None for numbers JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def write_array(path: str | Path, values: np.ndarray) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.files import write_text
+from pointins_plugin.files import write_report
 from pointins_plugin.host import HookBase, comm, in_evaluation, write_scalars
 
 
@@ -145,19 +145,7 @@ class ValidationHook(HookBase):
             return []  # evaluated for the first time, or damaged: start anew
 
     def _write(self, result: dict[str, Any]) -> None:
-        report = without_nan({**result, "history": self.history})
-        write_text(self._path(), json.dumps(report, indent=1, allow_nan=False))
-
-
-def without_nan(value: Any) -> Any:
-    """Return nested dictionaries and lists with None for numbers JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        write_report(self._path(), {**result, "history": self.history})
 
 
 def to_numpy(batch: dict[str, Any]) -> dict[str, Any]:

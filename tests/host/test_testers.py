@@ -84,6 +84,25 @@ def test_fragments_vote(tmp_path):
     assert np.load(tmp_path / "result/a_pred.npy").tolist() == [0, 1, 2]
 
 
+def test_where_nothing_is_labelled_the_report_has_no_number(tmp_path):
+    semantic_tester(tmp_path, scene(segment=np.full(3, -1))).test()
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    text = (tmp_path / "result/semantic.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["allacc"] is None
+
+
+def test_a_model_goes_on_to_train_after_a_test_that_fails(tmp_path):
+    tester = semantic_tester(tmp_path, scene())
+    tester.test_loader = loader(tmp_path, 0, damaged=0)
+    tester.model.train()
+    with pytest.raises(UserError, match="no points"):
+        tester.test()
+    assert tester.model.training
+
+
 def test_thinned_scenes_are_scored_at_their_original_points(tmp_path):
     data = scene(
         inverse=np.array([0, 0, 1, 2, 2]), origin_segment=np.array([0, 0, 1, 2, 1])

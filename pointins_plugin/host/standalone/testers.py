@@ -1,7 +1,6 @@
 """Testing of trained models on whole scenes."""
 
 import contextlib
-import json
 import os
 from typing import Any
 
@@ -14,7 +13,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.instance_ap import average_precision, scene_overlaps
 from pointins_plugin.evaluation.instance_scene import batch_scenes
 from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_scores
-from pointins_plugin.files import write_array, write_text
+from pointins_plugin.files import write_array, write_report
 
 from . import comm
 from .builders import build_dataset, build_model
@@ -120,15 +119,17 @@ class TesterBase:
     @torch.no_grad()
     def test(self) -> dict[str, Any]:
         """Test now and return (on the main process, or {}) what is written."""
+        scenes: dict[str, Any] = {}
         was_training = self.model.training
         self.model.eval()
-        scenes: dict[str, Any] = {}
-        for index, batch in enumerate(self.test_loader):
-            name, scene = self.test_scene(batch)
-            scenes[name] = scene
-            if self.verbose:
-                self.logger.info(f"Test: {name} [{index + 1}/{len(self.test_loader)}]")
-        self.model.train(was_training)
+        try:
+            for index, batch in enumerate(self.test_loader, 1):
+                name, scene = self.test_scene(batch)
+                scenes[name] = scene
+                if self.verbose:
+                    self.logger.info(f"Test: {name} [{index}/{len(self.test_loader)}]")
+        finally:
+            self.model.train(was_training)
         gathered: dict[str, Any] = {}
         for part in comm.gather(scenes):
             gathered.update(part)
@@ -136,7 +137,7 @@ class TesterBase:
             return {}
         result = self.score([gathered[name] for name in sorted(gathered)])
         path = os.path.join(self.folder, self.report)
-        write_text(path, json.dumps({"scenes": len(gathered), **result}, indent=1))
+        write_report(path, {"scenes": len(gathered), **result})
         return result
 
     def test_scene(self, batch: Any) -> tuple[str, Any]:
@@ -238,11 +239,11 @@ class InsSegTester(TesterBase):
         keys = ("map", "ap50", "ap25")
         values = "/".join(f"{ap[key]:.4f}" for key in keys)
         self.logger.info(f"Test result: mAP/AP50/AP25 {values}")
-        percent = {key: _percent(ap[key]) for key in keys}
+        percent = {key: 100 * float(ap[key]) for key in keys}
         classes = {
-            self.cfg.data.names[index]: {
-                key: _percent(value) for key, value in zip(keys, row, strict=True)
-            }
+            self.cfg.data.names[index]: dict(
+                zip(keys, (100 * row).tolist(), strict=True)
+            )
             for index, row in zip(ap["class_ids"], ap["per_class"], strict=True)
         }
         return {**percent, "min_region": self.min_region, "classes": classes}
@@ -253,11 +254,6 @@ def _arrays(batch: dict) -> dict:
         key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
-
-
-def _percent(value: float) -> float | None:
-    """Return a percentage, None (null in JSON) where there is nothing to score."""
-    return None if np.isnan(value) else 100 * float(value)
 
 
 @HOOKS.register_module()
