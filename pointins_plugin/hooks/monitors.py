@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.host import HOOKS, HookBase, write_scalars
 
 from .progress import start_step
@@ -83,10 +84,16 @@ class CollapseMonitor(HookBase):
         every: steps between two looks.
         warn: also log a warning line when a limit of health is passed.
 
-    Written as ``monitor/*`` scalars; the last values are in ``latest``.
+    Written as ``monitor/*`` scalars; the last values are in ``latest``. A model that
+    keeps no ``latest`` of its steps cannot be monitored, which is logged once.
+
+    Raises:
+        UserError: ``every`` is below 1.
     """
 
     def __init__(self, every: int = 50, warn: bool = True):
+        if every < 1:
+            raise UserError(f"CollapseMonitor: every={every}; give 1 or more steps")
         self.every = every
         self.warn = warn
         self.latest: dict[str, float] = {}
@@ -94,13 +101,22 @@ class CollapseMonitor(HookBase):
 
     def before_train(self) -> None:
         self._step = start_step(self.trainer)
+        model = self._model()
+        if not hasattr(model, "latest"):
+            self.trainer.logger.warning(
+                f"CollapseMonitor: {type(model).__name__} keeps no latest of its "
+                "steps: nothing is monitored"
+            )
+
+    def _model(self) -> Any:
+        model = self.trainer.model
+        return model.module if hasattr(model, "module") else model
 
     def after_step(self) -> None:
         self._step += 1
         if self._step % self.every:
             return
-        model = self.trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = self._model()
         state = getattr(model, "latest", None)
         if not state:
             return

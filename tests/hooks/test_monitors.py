@@ -1,16 +1,21 @@
 """Monitors: figures by hand and the complaints they lead to."""
 
+import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn as nn
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.hooks.monitors import (
     CollapseMonitor,
     offset_distribution,
     offset_r2,
     usage_entropy,
 )
+from pointins_plugin.host import HOOKS
 from pointins_plugin.models.objectives import Match
 from pointins_plugin.priors import PriorBuffer, build_prior
 
@@ -81,3 +86,32 @@ def test_collapse_is_complained_of():
     )
     assert len(lines) == 3
     assert CollapseMonitor.complaints({"usage_entropy": 0.9, "target_share": 0.5}) == []
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_counts_of_steps_are_checked(count):
+    with pytest.raises(UserError, match=f"every={count}; give 1 or more steps"):
+        CollapseMonitor(every=count)
+    writer = {"type": "InformationWriter", "log_interval": count}
+    with pytest.raises(UserError, match=f"log_interval={count}; give 1 or more"):
+        HOOKS.build(writer)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_model_that_cannot_be_monitored_is_told_once(caplog, keeps, wrapped):
+    model = nn.Linear(1, 1)
+    if keeps:
+        model.latest = {}
+    hook = CollapseMonitor(every=1)
+    hook.trainer = SimpleNamespace(
+        model=SimpleNamespace(module=model) if wrapped else model,
+        logger=logging.getLogger("test"),
+        start_step=0,
+    )
+    with caplog.at_level(logging.INFO, "test"):
+        hook.before_train()
+        hook.after_step()
+        hook.after_step()
+    assert len(caplog.messages) == (not keeps)
+    assert all("Linear keeps no latest" in line for line in caplog.messages)

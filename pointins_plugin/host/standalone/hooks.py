@@ -157,9 +157,16 @@ class InformationWriter(HookBase):
 
     A loss that is not finite ends the run with the next step, on all ranks. A loss
     scaler leaves out such steps, so that with one it takes 20 in a row.
+
+    Raises:
+        UserError: ``log_interval`` is below 1.
     """
 
     def __init__(self, log_interval: int = 1):
+        if log_interval < 1:
+            raise UserError(
+                f"InformationWriter: log_interval={log_interval}; give 1 or more steps"
+            )
         self.log_interval = log_interval
         self._not_finite = 0
 
