@@ -140,15 +140,20 @@ def panoptic_val(
     segment_ignore_index: Any,
     grid_size: float = 0.05,
     before: Transforms = (),
+    raw_labels: bool = False,
 ) -> Transforms:
     """Return the transforms of a scan whose original points are all scored.
 
     Args:
         segment_ignore_index, grid_size, before: as in ``panoptic_train``.
+        raw_labels: the scans have ``panoptic``, and their segments are counted by it.
     """
+    origin = dict(_ORIGIN)
+    if raw_labels:
+        origin["panoptic"] = "origin_panoptic"
     return [
         *before,
-        dict(type="Copy", keys_dict=dict(_ORIGIN)),
+        dict(type="Copy", keys_dict=origin),
         _sample(grid_size, return_inverse=True),
         dict(type="ThingInstances", segment_ignore_index=segment_ignore_index),
         dict(type="ToTensor"),
@@ -160,7 +165,7 @@ def panoptic_val(
                 "segment",
                 "instance",
                 "instance_centroid",
-                *_ORIGIN.values(),
+                *origin.values(),
                 "inverse",
                 "name",
             ),

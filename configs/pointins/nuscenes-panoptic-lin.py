@@ -21,7 +21,9 @@ model = dict(
     segment_ignore_index={{_base_.segment_ignore_index}},
 )
 
-transform_val = panoptic_val({{_base_.segment_ignore_index}}, grid_size)
+transform_val = panoptic_val(
+    {{_base_.segment_ignore_index}}, grid_size, raw_labels=True
+)
 data = dict(
     train=dict(transform=panoptic_train({{_base_.segment_ignore_index}}, grid_size)),
     val=dict(transform=transform_val),

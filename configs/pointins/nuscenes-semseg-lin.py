@@ -1,7 +1,8 @@
 """Classes on nuScenes, linear probing: a frozen backbone.
 
-The data are those of Pointcept's configs for outdoor segmentation, the heads and the
-schedule those of its Sonata protocol. Needs a checkpoint of nuscenes-pretrain (-w).
+Labels are lidarseg's, as in that benchmark and in Pointcept's configs for outdoor
+segmentation; the heads and the schedule are those of its Sonata protocol. Needs a
+checkpoint of nuscenes-pretrain (-w).
 """
 
 from pointins_plugin.lidar_recipes import semseg_test, semseg_train, semseg_val
@@ -26,9 +27,9 @@ model = dict(
 )
 
 data = dict(
-    train=dict(transform=semseg_train(grid_size)),
-    val=dict(transform=semseg_val(grid_size)),
-    test=semseg_test(grid_size),
+    train=dict(labels="lidarseg", transform=semseg_train(grid_size)),
+    val=dict(labels="lidarseg", transform=semseg_val(grid_size)),
+    test=dict(labels="lidarseg", **semseg_test(grid_size)),
 )
 
 del semseg_test, semseg_train, semseg_val

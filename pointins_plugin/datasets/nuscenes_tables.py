@@ -66,7 +66,7 @@ def placement(row: dict[str, Any]) -> np.ndarray:
 
 
 def read_scans(
-    root: str, split: str, past_sweeps: int = 0, labels: bool = True
+    root: str, split: str, past_sweeps: int = 0, labels: str | None = "panoptic"
 ) -> list[dict[str, Any]]:
     """Return the LiDAR key frames of a split, scene by scene.
 
@@ -77,11 +77,12 @@ def read_scans(
         root: folder of ``samples`` and ``v1.0-*``.
         split: one of ``VERSIONS``.
         past_sweeps: of each scan.
-        labels: panoptic labels are there; the test split has none.
+        labels: the table that names their files, ``"panoptic"`` or ``"lidarseg"``;
+            None, as in the test split, for none.
 
     Returns:
         A dictionary a scan: ``lidar_path`` below root, ``lidar_token``,
-        ``panoptic_path`` below root (None without labels), ``car_from_sensor``
+        ``label_path`` below root (None without labels), ``car_from_sensor``
         (4, 4) and ``sweeps``, the latest first: (``lidar_path``, (4, 4) map into the
         scan's frame, seconds before the scan).
 
@@ -90,7 +91,9 @@ def read_scans(
     """
     folder = os.path.join(root, VERSIONS[split])
     try:
-        return _read_scans(folder, split, past_sweeps, labels and split != "test")
+        return _read_scans(
+            folder, split, past_sweeps, None if split == "test" else labels
+        )
     except (KeyError, TypeError) as error:
         raise UserError(
             f"tables {folder} do not fit together ({type(error).__name__}: {error}); "
@@ -99,7 +102,7 @@ def read_scans(
 
 
 def _read_scans(
-    folder: str, split: str, past_sweeps: int, labels: bool
+    folder: str, split: str, past_sweeps: int, labels: str | None
 ) -> list[dict[str, Any]]:
     scenes = {
         row["token"]: row["name"]
@@ -119,11 +122,10 @@ def _read_scans(
     sensors = {
         row["token"]: placement(row) for row in _table(folder, "calibrated_sensor")
     }
-    panoptic: dict[str, str] = {}
+    label_files: dict[str, str] = {}
     if labels:
-        panoptic = {
-            row["sample_data_token"]: row["filename"]
-            for row in _table(folder, "panoptic")
+        label_files = {
+            row["sample_data_token"]: row["filename"] for row in _table(folder, labels)
         }
     poses: dict[str, np.ndarray] = {}
     if past_sweeps:
@@ -159,7 +161,7 @@ def _read_scans(
         {
             "lidar_path": row["filename"],
             "lidar_token": row["token"],
-            "panoptic_path": panoptic[row["token"]] if labels else None,
+            "label_path": label_files[row["token"]] if labels else None,
             "car_from_sensor": sensors[row["calibrated_sensor_token"]],
             "sweeps": sweeps(row),
         }
@@ -174,8 +176,8 @@ def _table(folder: str, name: str) -> list[dict[str, Any]]:
             rows = json.load(file)
     except OSError as error:
         hint = "get nuScenes' metadata"
-        if name == "panoptic":
-            hint = "get the nuScenes-panoptic labels"
+        if name in ("panoptic", "lidarseg"):
+            hint = f"get the nuScenes-{name} labels"
         raise UserError(
             f"table {path} cannot be read ({error.strerror or error}); {hint} "
             "(nuscenes.org)"

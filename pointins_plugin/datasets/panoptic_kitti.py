@@ -25,7 +25,8 @@ class SemanticKITTIPanopticDataset(PanopticScanDataset):
     """``sequences/00/{velodyne/*.bin,labels/*.label}`` below ``data_root[/dataset]``.
 
     The lower half of a raw label is the class, one of the 19 of the benchmark (see
-    ``lidar_benchmarks.SEMANTIC_KITTI``); the upper half is the instance, 0 for none.
+    ``lidar_benchmarks.SEMANTIC_KITTI``); the upper half is the instance, 0 for none,
+    which is distinct within a raw class only: bus 1 and on-rails 1 are two.
     Poses for past sweeps are SemanticKITTI's ``sequences/00/poses.txt`` or KITTI's
     ``poses/00.txt``, with ``sequences/00/calib.txt`` and, if there is one,
     ``times.txt``.
@@ -99,11 +100,12 @@ class SemanticKITTIPanopticDataset(PanopticScanDataset):
         return self.data_list[idx % len(self.data_list)][0]
 
     def read_scan(self, entry: tuple[str, str]) -> dict[str, np.ndarray]:
-        """Return coord, strength, segment and instance of a scan, sensor's frame."""
+        """Return the arrays of a scan without past sweeps, in the sensor's frame."""
         split, file = entry
         points = read_points(file, 4)
         segment = np.full(len(points), self.ignore_index, np.int32)
         instance = np.full(len(points), -1, np.int32)
+        panoptic = instance.copy()
         if self.labels and split != "test":
             sequence, frame = _place(file)
             path = os.path.join(sequence, "labels", f"{frame}.label")
@@ -114,15 +116,15 @@ class SemanticKITTIPanopticDataset(PanopticScanDataset):
                 )
             raw = read_labels(path, np.uint32, len(points))
             segment = map_classes(raw & 0xFFFF, self.learning_map, path)
-            ids = raw >> 16
-            thing = np.isin(segment, self._things) & (ids > 0)
-            # the benchmark's instances are distinct within a class
-            instance = number_instances(segment.astype(np.int64) << 16 | ids, thing)
+            thing = np.isin(segment, self._things) & (raw >> 16 > 0)
+            instance = number_instances(raw, thing)
+            panoptic = number_instances(raw, np.ones(len(raw), bool))
         return {
             "coord": points[:, :3].copy(),
             "strength": points[:, 3:4].copy(),
             "segment": segment,
             "instance": instance,
+            "panoptic": panoptic,
         }
 
     def past_scans(

@@ -10,7 +10,12 @@ import numpy as np
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import DATASETS, NuScenesDataset
-from pointins_plugin.lidar_files import check_length, map_classes, read_points
+from pointins_plugin.lidar_files import (
+    check_length,
+    map_classes,
+    read_labels,
+    read_points,
+)
 from pointins_plugin.safe_pickle import load_plain
 
 from .lidar_benchmarks import NUSCENES
@@ -18,6 +23,7 @@ from .nuscenes_tables import VERSIONS, read_scans
 from .panoptic_scans import PanopticScanDataset, number_instances
 
 SOURCES = ("auto", "info", "tables")
+LABELS = ("panoptic", "lidarseg")
 _DAMAGED = (zipfile.BadZipFile, zlib.error)
 
 
@@ -26,8 +32,10 @@ class NuScenesPanopticDataset(PanopticScanDataset):
     """Key frames of nuScenes, from Pointcept's info files or the devkit's layout.
 
     Panoptic labels are ``panoptic/v1.0-*/TOKEN_panoptic.npz`` with ``data`` (N,) =
-    1000 * category + instance, 0 for none; the classes are the 16 of the benchmark
-    (see ``lidar_benchmarks.NUSCENES``). Two layouts are read as they are:
+    1000 * category + instance, 0 for none; lidarseg's are
+    ``lidarseg/v1.0-*/TOKEN_lidarseg.bin``, a category (uint8) a point. The classes are
+    the 16 of the benchmarks (see ``lidar_benchmarks.NUSCENES``). Two layouts are read
+    as they are:
 
     - info files: ``data_root/info/nuscenes_infos_10sweeps_train.pkl``, the data below
       ``data_root/raw``; nothing in them is run;
@@ -39,6 +47,8 @@ class NuScenesPanopticDataset(PanopticScanDataset):
         source: ``"info"``, ``"tables"``, or ``"auto"``: info files where there are any.
         split: "train", "val" or "test" (without labels), from tables also
             "mini_train" and "mini_val"; or several of them.
+        labels: ``"panoptic"`` (or True), ``"lidarseg"``, whose scans have classes but
+            no instance, or False.
         Others as in ``PanopticScanDataset``.
 
     Raises:
@@ -50,6 +60,7 @@ class NuScenesPanopticDataset(PanopticScanDataset):
         self,
         sweeps: int = 10,
         source: str = "auto",
+        labels: str | bool = "panoptic",
         ignore_index: int = -1,
         **kwargs: Any,
     ):
@@ -58,17 +69,24 @@ class NuScenesPanopticDataset(PanopticScanDataset):
                 f"config: {type(self).__name__} source={source!r}; use one of "
                 f"{', '.join(SOURCES)}"
             )
+        if not isinstance(labels, bool) and labels not in LABELS:
+            raise UserError(
+                f"config: {type(self).__name__} labels={labels!r}; use one of "
+                f"{', '.join(LABELS)}, or False"
+            )
+        self.label_kind = "panoptic" if labels is True else labels or None
         self.sweeps = sweeps
         self.source = source
         self.learning_map = NuScenesDataset.get_learning_map(ignore_index)
         self._things = [NUSCENES.names.index(name) for name in NUSCENES.things]
-        super().__init__(ignore_index=ignore_index, **kwargs)
+        super().__init__(labels=bool(labels), ignore_index=ignore_index, **kwargs)
 
     def hint(self) -> str:
         """Return what a user without the data can do."""
         return (
-            "get nuScenes (nuscenes.org) with its panoptic labels and link it there, "
-            "or try -c pointins/streets-pretrain, which needs no data"
+            "get nuScenes (nuscenes.org) with its panoptic labels, or lidarseg for "
+            "classes alone, and link it there, or try -c pointins/streets-pretrain, "
+            "which needs no data"
         )
 
     def get_data_list(self) -> list[dict[str, Any]]:
@@ -94,7 +112,7 @@ class NuScenesPanopticDataset(PanopticScanDataset):
                 found = self._read_info(path, split)
             else:
                 root = self._tables_root(split)
-                found = read_scans(root, split, self.past_sweeps, self.labels)
+                found = read_scans(root, split, self.past_sweeps, self.label_kind)
             entries += [{**entry, "split": split, "root": root} for entry in found]
         return entries
 
@@ -118,19 +136,18 @@ class NuScenesPanopticDataset(PanopticScanDataset):
             raise UserError(f'{error}; make it anew, or use source="tables"') from None
         if not isinstance(found, list) or not found:
             raise UserError(f"info file {path} is no list of scans; make it anew")
-        version = VERSIONS[split]
         entries = []
         for number, info in enumerate(found):
             try:
-                entries.append(_entry(info, self.past_sweeps))
+                entry = _entry(info, self.past_sweeps)
+                if self.label_kind and split != "test":
+                    entry["label_path"] = _label_path(info, split, self.label_kind)
+                entries.append(entry)
             except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
                 raise UserError(
                     f"info file {path}: scan {number} has no usable entry ("
                     f"{type(error).__name__}: {error}); make it anew"
                 ) from None
-            if self.labels and split != "test":
-                name = f"{entries[-1]['lidar_token']}_panoptic.npz"
-                entries[-1]["panoptic_path"] = f"panoptic/{version}/{name}"
         return entries
 
     def get_data_name(self, idx: int) -> str:
@@ -142,22 +159,28 @@ class NuScenesPanopticDataset(PanopticScanDataset):
         return self.data_list[idx % len(self.data_list)]["split"]
 
     def read_scan(self, entry: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return coord, strength, segment and instance of a scan, sensor's frame."""
+        """Return the arrays of a scan without past sweeps, in the sensor's frame."""
         points = read_points(os.path.join(entry["root"], entry["lidar_path"]), 5)
         segment = np.full(len(points), self.ignore_index, np.int32)
         instance = np.full(len(points), -1, np.int32)
-        if entry["panoptic_path"] is not None:
-            path = os.path.join(entry["root"], entry["panoptic_path"])
+        panoptic = instance.copy()
+        path = os.path.join(entry["root"], entry["label_path"] or "")
+        if entry["label_path"] and self.label_kind == "lidarseg":
+            raw = read_lidarseg(path, len(points))
+            segment = map_classes(raw, self.learning_map, path)
+        elif entry["label_path"]:
             raw = read_panoptic(path)
             check_length(path, len(raw), len(points))
             segment = map_classes(raw // 1000, self.learning_map, path)
             thing = np.isin(segment, self._things) & (raw % 1000 > 0)
             instance = number_instances(raw, thing)
+            panoptic = number_instances(raw, np.ones(len(raw), bool))
         return {
             "coord": points[:, :3].copy(),
             "strength": points[:, 3:4] / np.float32(255),
             "segment": segment,
             "instance": instance,
+            "panoptic": panoptic,
         }
 
     def past_scans(
@@ -194,12 +217,20 @@ def _entry(info: dict[str, Any], past_sweeps: int) -> dict[str, Any]:
     return {
         "lidar_path": _text(info["lidar_path"]),
         "lidar_token": _text(info["lidar_token"]),
-        "panoptic_path": None,
+        "label_path": None,
         "car_from_sensor": None
         if reference is None
         else np.linalg.inv(_matrix(reference)),
         "sweeps": sweeps,
     }
+
+
+def _label_path(info: dict[str, Any], split: str, kind: str) -> str:
+    """Return the label file of a scan of an info file, which names lidarseg's only."""
+    if kind == "lidarseg" and "gt_segment_path" in info:
+        return _text(info["gt_segment_path"])
+    end = "panoptic.npz" if kind == "panoptic" else "lidarseg.bin"
+    return f"{kind}/{VERSIONS[split]}/{info['lidar_token']}_{end}"
 
 
 def _matrix(value: Any) -> np.ndarray:
@@ -215,6 +246,20 @@ def _text(value: Any) -> str:
     if os.path.isabs(value) or ".." in value.split("/"):
         raise ValueError(f"{value!r} leads out of the data folder")
     return value
+
+
+def read_lidarseg(path: str, num_points: int) -> np.ndarray:
+    """Read the categories (N,) uint8 of a scan.
+
+    Raises:
+        UserError: the file is missing or damaged, or its scan has another length.
+    """
+    if not os.path.isfile(path):
+        raise UserError(
+            f"labels {path} are missing; get nuScenes-lidarseg (nuscenes.org) and "
+            "unpack it there"
+        )
+    return read_labels(path, np.uint8, num_points)
 
 
 def read_panoptic(path: str) -> np.ndarray:

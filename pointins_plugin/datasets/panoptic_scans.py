@@ -15,9 +15,11 @@ class PanopticScanDataset(DefaultDataset):
     """Scans with classes and instances, alone or with the sweeps before them.
 
     A scan is ``coord`` (N, 3) float32 metres, ``strength`` (N, 1) float32 in 0-1,
-    ``segment`` (N,) int32 and ``instance`` (N,) int32, which counts the things of the
-    scan from 0 and is -1 on stuff and on things without an id. With sweeps there are
-    also ``sweep`` (N,) int32, 0 for the scan itself, whose points come first, and
+    ``segment`` (N,) int32, ``instance`` (N,) int32, which counts the things of the
+    scan from 0 and is -1 on stuff and on things without an id, and ``panoptic`` (N,)
+    int32, which counts its raw labels, all of them, and is -1 without labels: to the
+    benchmarks raw labels of one class are segments apart. With sweeps there are also
+    ``sweep`` (N,) int32, 0 for the scan itself, whose points come first, and
     ``time_lag`` (N, 1) float32, seconds before the scan; past points have no labels:
     where something moved, they lie beside it.
 
@@ -58,7 +60,7 @@ class PanopticScanDataset(DefaultDataset):
         super().__init__(ignore_index=ignore_index, **kwargs)
 
     def read_scan(self, entry: Any) -> dict[str, np.ndarray]:
-        """Return coord, strength, segment and instance of a scan, sensor's frame."""
+        """Return the arrays of a scan without past sweeps, in the sensor's frame."""
         raise NotImplementedError
 
     def past_scans(self, entry: Any) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
@@ -82,6 +84,7 @@ class PanopticScanDataset(DefaultDataset):
             scan["coord"] = moved(scan["coord"], self.vehicle_from_sensor(entry))
         return {
             **scan,
+            "index_valid_keys": list(scan),
             "name": self.get_data_name(idx),
             "split": self.get_split_name(idx),
         }
@@ -101,10 +104,12 @@ class PanopticScanDataset(DefaultDataset):
             "segment": np.append(
                 scan["segment"], np.full(past, self.ignore_index, np.int32)
             ),
-            "instance": np.append(scan["instance"], np.full(past, -1, np.int32)),
+            **{
+                key: np.append(scan[key], np.full(past, -1, np.int32))
+                for key in ("instance", "panoptic")
+            },
             "sweep": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
             "time_lag": np.repeat(np.float32(lags), sizes)[:, None],
-            "index_valid_keys": [*scan, "sweep", "time_lag"],
         }
 
 

@@ -60,12 +60,13 @@ def panoptic_scenes(
     Args:
         batch: as ``original_points`` takes it, with ``origin_segment`` and
             ``origin_instance`` (M,), or ``segment`` and ``instance`` where points were
-            not sampled; without labels the true entries are left out.
+            not sampled, and ``panoptic`` likewise where the data set has it; without
+            labels the true entries are left out.
         output: ``pred_segment`` and ``pred_instance`` (N,).
 
     Returns:
         For each scan ``name``, ``pred_segment``, ``pred_instance`` and, where labels
-        are, ``segment`` and ``instance``, all (M',).
+        are, ``segment``, ``instance`` and ``panoptic``, all (M',).
     """
     start, scenes = 0, []
     sampled = "inverse" in batch or "origin_coord" in batch
@@ -78,7 +79,7 @@ def panoptic_scenes(
             "pred_instance": np.asarray(output["pred_instance"])[rows],
             **{
                 key: np.asarray(batch[f"{prefix}{key}"])[part]
-                for key in ("segment", "instance")
+                for key in ("segment", "instance", "panoptic")
                 if f"{prefix}{key}" in batch
             },
         }
@@ -89,7 +90,8 @@ def panoptic_scenes(
 def add_scene(score: PanopticQuality, scene: dict[str, Any], owner: str) -> None:
     """Count a scan of ``panoptic_scenes`` as the benchmarks do.
 
-    The points of a thing class that have no instance are one segment of it.
+    The segments of a class are its raw labels, ``panoptic``; without that its
+    instances, and the points of a thing class that have none are one segment of it.
 
     Raises:
         UserError: the scan has no labels; ``owner`` asked for them.
@@ -105,5 +107,5 @@ def add_scene(score: PanopticQuality, scene: dict[str, Any], owner: str) -> None
         scene["pred_segment"],
         scene["pred_instance"] + 1,
         scene["segment"],
-        scene["instance"] + 1,
+        scene.get("panoptic", scene["instance"]) + 1,
     )

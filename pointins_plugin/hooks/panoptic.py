@@ -25,7 +25,8 @@ class PanopticEvaluator(ValidationHook):
     The model returns ``pred_segment`` and ``pred_instance`` (N,). Every original point
     is scored where the batch holds ``inverse`` (or ``origin_coord``) with
     ``origin_segment`` and ``origin_instance``. As the benchmarks do it, the points of
-    a thing class that have no instance are one segment of that class.
+    a thing class that have no instance are one segment of that class; with
+    ``origin_panoptic``, the true segments of a class are its raw labels.
 
     Args:
         min_points: unmatched segments of fewer points are no errors: 50 in

@@ -28,13 +28,15 @@ def read(root, **options):
 def test_labels_by_hand(tmp_path):
     raw = [
         (3, 10),  # car 3
-        (3, 252),  # moving car 3: the same class and id
+        (3, 252),  # moving car 3: another label, another thing
         (3, 30),  # person 3
         (0, 10),  # a car without an id
         (0, 60),  # lane marking: road
         (7, 40),  # a road with an id
         (5, 52),  # other structure: no class
         (9, 259),  # moving other vehicle
+        (9, 13),  # bus 9: the same class and id
+        (9, 20),  # other vehicle 9
     ]
     write_sequence(tmp_path, [upper << 16 | lower for upper, lower in raw])
     scan = read(tmp_path)
@@ -47,9 +49,11 @@ def test_labels_by_hand(tmp_path):
         "road",
         "road",
         None,
-        "other-vehicle",
+        *["other-vehicle"] * 3,
     ]
-    assert scan["instance"].tolist() == [0, 0, 2, -1, -1, -1, -1, 1]
+    assert scan["instance"].tolist() == [0, 2, 1, -1, -1, -1, -1, 5, 3, 4]
+    # in the order of the labels as numbers
+    assert scan["panoptic"].tolist() == [2, 4, 3, 0, 1, 6, 5, 9, 7, 8]
     assert scan["coord"].tolist()[1] == [4, 5, 6]
     assert scan["strength"].tolist()[1] == [7]
 

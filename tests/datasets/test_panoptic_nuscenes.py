@@ -15,6 +15,7 @@ from pointins_plugin.datasets.nuscenes_tables import (
     in_split,
     rotation_matrix,
 )
+from pointins_plugin.datasets.street_files import write_nuscenes as write_streets
 from pointins_plugin.errors import UserError
 
 INFO = "info/nuscenes_infos_10sweeps_val.pkl"
@@ -52,7 +53,51 @@ def test_labels_by_hand(root):
     ]
     # an adult and a child of the same number are two pedestrians
     assert scan["instance"][:7].tolist() == [2, 3, 0, 1, -1, -1, -1]
+    assert len(np.unique(scan["panoptic"][:7])) == 7
     assert scan["strength"].max() <= 1
+
+
+@pytest.mark.parametrize("source", ["named", "unnamed", "tables"])
+def test_lidarseg_labels(root, source):
+    (file,) = (root / "raw/lidarseg/v1.0-trainval").iterdir()
+    (entry,) = pickle.loads((root / INFO).read_bytes())
+    options = {"labels": "lidarseg"}
+    if source == "named":
+        file = file.rename(root / "raw/classes.bin")
+        entry["gt_segment_path"] = "classes.bin"
+    elif source == "unnamed":
+        del entry["gt_segment_path"]
+    (root / INFO).write_bytes(pickle.dumps([entry]))
+    if source == "tables":
+        write_streets(root / "plain", {"val": 1}, beams=32, dropout=0.9)
+        root = root / "plain"
+        (file,) = root.rglob("*_lidarseg.bin")
+        options["source"] = "tables"
+    # points of a thing outside all boxes: the panoptic labels have no class there
+    categories = np.full(file.stat().st_size, 17, np.uint8)
+    categories[0] = 24
+    categories.tofile(file)
+    scan = read(root, **options)
+    car = NUSCENES.names.index("car")
+    assert scan["segment"][0] == NUSCENES.names.index("driveable_surface")
+    assert (scan["segment"][1:] == car).all()
+    assert (scan["instance"] == -1).all()
+    assert (scan["panoptic"] == -1).all()
+    assert not (read(root)["segment"] == scan["segment"]).all()
+    categories[1:].tofile(file)
+    with pytest.raises(UserError, match="rows, but their scan has"):
+        read(root, **options)
+    file.unlink()
+    with pytest.raises(UserError, match="missing; get nuScenes-lidarseg") as error:
+        read(root, **options)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_are_of_a_known_kind(root):
+    with pytest.raises(UserError, match="labels='boxes'; use one of panoptic, lid"):
+        read(root, labels="boxes")
+    assert (read(root, labels=False)["segment"] == -1).all()
 
 
 def test_benchmark_has_10_things_and_6_stuff():
