@@ -16,6 +16,7 @@ from pointins_plugin.datasets.street_files import (
 from pointins_plugin.datasets.street_layout import CLASSES, STUFF
 from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.host import (
+    TRANSFORMS,
     Config,
     build_dataset,
     build_model,
@@ -208,6 +209,23 @@ def layouts(tmp_path_factory):
     write_semantic_kitti(folder / "semantickitti", {"train": 10}, **few)
     write_nuscenes(folder / "nuscenes", {"train": 1}, **few)
     return folder
+
+
+@pytest.mark.parametrize("variant", ["", "-sonata-offset"])
+@pytest.mark.parametrize("data", ["semantickitti", "nuscenes"])
+def test_range_is_measured_from_the_sensor(layouts, data, variant):
+    source = read(f"{data}-pretrain{variant}").data.train
+    crop = TRANSFORMS.build(source.transform[0])
+    dataset = build_dataset({**source, "data_root": str(layouts / data)})
+    sensor = dataset.vehicle_from_sensor(dataset.data_list[0])[:2, 3]
+    np.testing.assert_allclose(crop.center, sensor, atol=0.01)
+
+
+def test_labels_are_those_of_the_benchmark_of_the_task():
+    for probe in PROBES:
+        for part in ("train", "val", "test"):
+            assert read(f"nuscenes-semseg-{probe}").data[part].labels == "lidarseg"
+            assert "labels" not in read(f"nuscenes-panoptic-{probe}").data[part]
 
 
 @pytest.mark.parametrize("variant", ["", "-sonata-offset"])

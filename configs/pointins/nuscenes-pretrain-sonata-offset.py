@@ -34,7 +34,7 @@ model = dict(
 transform = pretrain(
     grid_size,
     max_size=32768,
-    crop=dict(type="RangeCrop", near=2.0, far=60.0),
+    crop=dict(type="RangeCrop", near=2.0, far=60.0, center=(0.94, 0.0)),
     local_views=4,
 )
 data = dict(train=dict(transform=transform))

@@ -1,9 +1,10 @@
 """PointINS on nuScenes: LiDAR scans, the *paper* preset, no colour, no normals.
 
 The prior is that of points of SemanticKITTI's things (.9 m in the median);
-`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --config
-pointins/nuscenes-pretrain --out FILE` fits one of this data set's tokens, without
-labels.
+`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --min-cluster-size 15
+--max-scenes 200 --config pointins/nuscenes-pretrain --out FILE` fits one of this data
+set's tokens, without labels; of 32 beams it is too long, see docs/outdoor.md. Range is
+measured from the LiDAR, which stands .94 m ahead of the frame's origin.
 """
 
 import os
@@ -23,7 +24,7 @@ model = dict(
 transform = pretrain(
     grid_size,
     max_size=32768,
-    crop=dict(type="RangeCrop", near=2.0, far=60.0),
+    crop=dict(type="RangeCrop", near=2.0, far=60.0, center=(0.94, 0.0)),
 )
 data = dict(
     train=dict(

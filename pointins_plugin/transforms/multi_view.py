@@ -31,7 +31,7 @@ class TrackedMultiViewGenerator:
         view_keys: per-point entries of a view, from the scene or from the view's
             transforms; must hold ``coord`` and ``origin_coord``.
         static_view_keys: entries that transforms of a view may read.
-        even_range: for LiDAR scans in the sensor's frame: width of rings, metres,
+        even_range: for LiDAR scans: width of rings around the z axis, metres,
             that the centres of views are drawn from alike, near and far.
         Others as in ``MultiViewGenerator``.
     """

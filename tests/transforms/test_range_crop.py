@@ -29,6 +29,8 @@ def scene():
         ({"near": 5}, [1, 2]),  # 5 m is in, height does not count
         ({"near": 5.001}, [2]),
         ({"height": (-2, 5)}, [0, 2]),
+        ({"near": 5, "center": (0, 1)}, [2, 3]),  # 49.2 m is in
+        ({"far": 1.5, "center": (2, 0)}, [0]),
     ],
 )
 def test_bounds(options, kept):
@@ -56,6 +58,12 @@ def test_is_registered():
 def test_empty_ranges_are_refused(options):
     with pytest.raises(UserError, match="keeps nothing"):
         RangeCrop(**options)
+
+
+@pytest.mark.parametrize("center", [(1, 2, 3), (0, float("nan"))])
+def test_a_centre_is_a_place(center):
+    with pytest.raises(UserError, match=r"give \(x, y\) of the sensor"):
+        RangeCrop(center=center)
 
 
 def test_a_scan_without_points_in_range_is_named():
