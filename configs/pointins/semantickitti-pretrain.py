@@ -2,8 +2,9 @@
 
 Points of things have offsets of .9 m in the median, 2.3 m at most, a Weibull
 distribution; tokens, of which near things have fewer, somewhat longer ones.
-`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --config
-pointins/semantickitti-pretrain --out FILE` fits those of tokens, without labels.
+`pointins fit-prior --hdbscan --ground-height 0.3 --grid-size 0.2 --min-cluster-size 15
+--max-scenes 200 --config pointins/semantickitti-pretrain --out FILE` fits those of
+tokens, without labels.
 """
 
 import os

@@ -77,7 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="classes whose instances do not count, e.g. walls and floors",
     )
-    add("--min-cluster-size", type=int, default=60, help="of HDBSCAN, in points")
+    add(
+        "--min-cluster-size",
+        type=int,
+        default=60,
+        help="of HDBSCAN, in points, with --grid-size in cells, of which a thing has "
+        "fewer: 15 for LiDAR (default: 60)",
+    )
     add(
         "--plane-threshold",
         type=float,
