@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from pointins_plugin.evaluation.grouping import Grouping
-from pointins_plugin.host import in_evaluation
+from pointins_plugin.host import batch_to, in_evaluation
 from pointins_plugin.inference import SceneTransform
 from pointins_plugin.tiling import Tile, blocks, tiles
 
@@ -101,10 +100,7 @@ def _planes(grouping: Grouping, coord: np.ndarray, scene_size: float) -> np.ndar
 
 def _offsets(model: Any, batch: dict[str, Any]) -> np.ndarray:
     device = next(model.parameters()).device
-    batch = {
-        key: value.to(device) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }
+    batch = batch_to(batch, device)
     output = in_evaluation(model.predict_offsets, batch)
     return output["shift"].float().cpu().numpy()
 

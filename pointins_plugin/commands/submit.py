@@ -18,16 +18,17 @@ from pointins_plugin.evaluation.submissions import (
     Submission,
     zip_folder,
 )
-from pointins_plugin.hooks.validation import to_numpy
 from pointins_plugin.host import (
     Config,
     DictAction,
+    batch_to,
     build_dataset,
     build_model,
     collate_fn,
     in_evaluation,
     load_all,
     seeded,
+    to_numpy,
 )
 from pointins_plugin.options import Parser
 from pointins_plugin.paths import find_config
@@ -124,10 +125,7 @@ def predict(model: torch.nn.Module, dataset: Any, submission: Submission) -> Non
         with seeded(index):  # pipelines draw the points that stand for their cell
             batch = collate_fn([dataset.transform(scan)])
         batch["name"] = [name]
-        given = {
-            key: value.to(device) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        given = batch_to(batch, device)
         predicted = _prediction(in_evaluation(model, given))
         (scene,) = panoptic_scenes(to_numpy(batch), predicted)
         if len(scene["pred_segment"]) != num_points:

@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import HOOKS, HookBase, write_scalars
+from pointins_plugin.host import HOOKS, HookBase, unwrapped, write_scalars
 
 
 def cosine_momentum(base: float, final: float, step: int, total_steps: int) -> float:
@@ -83,7 +83,7 @@ class EMATeacherHook(HookBase):
         self._step = 0
 
     def before_train(self) -> None:
-        model = _unwrap(self.trainer.model)
+        model = unwrapped(self.trainer.model)
         if not hasattr(model, "ema_pairs") or not model.ema_pairs():
             raise UserError(
                 f"EMATeacherHook: model {type(model).__name__} names no pairs to "
@@ -119,7 +119,3 @@ class EMATeacherHook(HookBase):
         for _, teacher in self._pairs:
             teacher.eval()
             teacher.requires_grad_(False)
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if hasattr(model, "module") else model

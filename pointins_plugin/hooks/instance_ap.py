@@ -12,8 +12,8 @@ from pointins_plugin.evaluation.instance_ap import (
     scene_overlaps,
 )
 from pointins_plugin.evaluation.instance_scene import batch_scenes
-from pointins_plugin.hooks.validation import ValidationHook, to_numpy
-from pointins_plugin.host import HOOKS, HOST, comm
+from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.host import HOOKS, HOST, comm, to_numpy, unwrapped
 
 _KEYS = ("map", "ap50", "ap25")
 
@@ -145,8 +145,7 @@ class InstanceAPEvaluator(ValidationHook):
 
     def ignored_classes(self) -> tuple[int, ...]:
         """Return the classes that do not count, checked against model and names."""
-        model = self.trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = unwrapped(self.trainer.model)
         data = self.trainer.cfg.data
         return ignored_classes(
             list(data.names),

@@ -19,7 +19,7 @@ from pointins_plugin.evaluation.label_free import (
     true_offsets,
 )
 from pointins_plugin.hooks.validation import ValidationHook
-from pointins_plugin.host import HOOKS, comm, in_evaluation
+from pointins_plugin.host import HOOKS, batch_to, comm, in_evaluation, unwrapped
 
 
 @HOOKS.register_module()
@@ -102,8 +102,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
         if not self.trainer.cfg.evaluate:
             return
         # What would stop the evaluation at the end is told before the training.
-        model = self.trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = unwrapped(self.trainer.model)
         if hasattr(model, "offset_branch") and model.offset_branch is None:
             raise UserError(
                 f"LabelFreeInstanceEvaluator: {type(model).__name__} has no offset "
@@ -123,7 +122,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
             self.evaluate()
 
     def measure(self, model: Any) -> dict[str, Any]:
-        model = model.module if hasattr(model, "module") else model
+        model = unwrapped(model)
         self._evaluated = self.trainer.epoch + 1
         own = None
         if self.max_scenes is not None:
@@ -146,10 +145,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
     def _predict(self, model: Any, batch: dict) -> list[dict]:
         """Return coordinates, offsets and labels of each scene of a batch."""
         device = next(model.parameters()).device
-        batch = {
-            key: value.to(device) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        batch = batch_to(batch, device)
         if "instance" not in batch:
             raise UserError(
                 "LabelFreeInstanceEvaluator: validation scenes have no instance labels"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import HOOKS, HookBase, write_scalars
+from pointins_plugin.host import HOOKS, HookBase, unwrapped, write_scalars
 
 from .progress import start_step
 
@@ -109,8 +109,7 @@ class CollapseMonitor(HookBase):
             )
 
     def _model(self) -> Any:
-        model = self.trainer.model
-        return model.module if hasattr(model, "module") else model
+        return unwrapped(self.trainer.model)
 
     def after_step(self) -> None:
         self._step += 1

@@ -7,8 +7,8 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.evaluation.panoptic_scene import add_scene, panoptic_scenes
 from pointins_plugin.hooks.instance_ap import class_indices
-from pointins_plugin.hooks.validation import ValidationHook, to_numpy
-from pointins_plugin.host import HOOKS, comm
+from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.host import HOOKS, comm, to_numpy, unwrapped
 
 _NAME = "PanopticEvaluator"
 _MEANS = ("pq", "pq_dagger", "sq", "rq", "miou")
@@ -94,8 +94,7 @@ class PanopticEvaluator(ValidationHook):
                         f"PanopticEvaluator: class {name!r} must be among things or "
                         "among stuff, and not in both"
                     )
-        model = self.trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = unwrapped(self.trainer.model)
         grouped = getattr(model, "segment_ignore_index", None)
         if grouped is not None and set(range(len(names))) - set(grouped) != set(found):
             raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks.bias_head import OffsetWeights, init_bias_head
-from pointins_plugin.host import HOOKS, comm, load_checkpoint
+from pointins_plugin.host import HOOKS, batch_to, comm, load_checkpoint, unwrapped
 from pointins_plugin.models.head_input import head_input
 
 BRANCHES = ("student", "teacher")
@@ -170,8 +170,7 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
             trainer.logger.info("No weight given: the backbone starts from scratch")
             return
         state = load_checkpoint(path)["state_dict"]
-        model = trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = unwrapped(trainer.model)
         self.matched = load_backbone(
             model, state, self.branch, path, self.min_matched, trainer.logger.info
         )
@@ -208,10 +207,7 @@ def head_inputs(model: nn.Module, head: nn.Module, batches: Any) -> Tensor:
     seen = []
     try:
         for batch in batches:
-            batch = {
-                key: value.to(device) if isinstance(value, Tensor) else value
-                for key, value in batch.items()
-            }
+            batch = batch_to(batch, device)
             seen.append(head_input(head, partial(model, batch)))
     finally:
         model.train(was_training)

@@ -6,8 +6,8 @@ import numpy as np
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_scores
-from pointins_plugin.hooks.validation import ValidationHook, to_numpy
-from pointins_plugin.host import HOOKS, comm
+from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.host import HOOKS, comm, to_numpy
 
 
 # On Pointcept in the place of its own: same keywords, metric and scalars, and a report.

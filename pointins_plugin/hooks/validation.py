@@ -13,7 +13,7 @@ import torch
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.files import write_report
-from pointins_plugin.host import HookBase, comm, in_evaluation, write_scalars
+from pointins_plugin.host import HookBase, batch_to, comm, in_evaluation, write_scalars
 
 
 class ValidationHook(HookBase):
@@ -105,10 +105,7 @@ class ValidationHook(HookBase):
         device = next(model.parameters()).device
         left = self._own_scenes()
         for batch in self.trainer.val_loader:
-            batch = {
-                key: value.to(device) if isinstance(value, torch.Tensor) else value
-                for key, value in batch.items()
-            }
+            batch = batch_to(batch, device)
             # Models may change the dictionary they are given.
             output = in_evaluation(model, dict(batch))
             count = min(len(batch["offset"]), left)
@@ -146,11 +143,3 @@ class ValidationHook(HookBase):
 
     def _write(self, result: dict[str, Any]) -> None:
         write_report(self._path(), {**result, "history": self.history})
-
-
-def to_numpy(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return a dictionary with arrays for tensors."""
-    return {
-        key: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }

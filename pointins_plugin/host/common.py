@@ -1,6 +1,8 @@
 """Names that are the plugin's own on either host."""
 
+from .standalone.batches import batch_to, to_numpy
 from .standalone.checkpoint import load_checkpoint
+from .standalone.comm import unwrapped
 from .standalone.config import import_modules
 from .standalone.env import derive_seed, in_evaluation, seeded
 from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
@@ -20,6 +22,7 @@ __all__ = [
     "NuScenesDataset",
     "SemanticKITTIDataset",
     "StopSignals",
+    "batch_to",
     "bias_losses",
     "derive_seed",
     "import_modules",
@@ -27,4 +30,6 @@ __all__ = [
     "load_all",
     "load_checkpoint",
     "seeded",
+    "to_numpy",
+    "unwrapped",
 ]

@@ -31,6 +31,7 @@ from pointins_plugin.hooks.pretrained import load_backbone
 from pointins_plugin.host import (
     HOOKS,
     Config,
+    batch_to,
     build_dataset,
     build_model,
     collate_fn,
@@ -91,10 +92,7 @@ class Probe:
         """Return one scene as the model takes it."""
         with seeded(index + _SAMPLINGS_APART * self.sampling):
             batch = collate_fn([dataset[index]])
-        return {
-            key: value.to(self.device) if isinstance(value, Tensor) else value
-            for key, value in batch.items()
-        }
+        return batch_to(batch, self.device)
 
     def batches(self, dataset: Any) -> Iterator[dict[str, Any]]:
         """Yield every scene of a split, one at a time."""

@@ -79,3 +79,8 @@ def reduce_dict(values: dict[str, torch.Tensor], average: bool = True) -> dict:
 
 def _active() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model itself, where a wrapper lets several processes train it."""
+    return model.module if hasattr(model, "module") else model

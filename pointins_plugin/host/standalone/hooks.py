@@ -78,8 +78,7 @@ class ModelHook(HookBase):
         self._forward("after_train")
 
     def _forward(self, event: str) -> None:
-        model = self.trainer.model
-        model = model.module if hasattr(model, "module") else model
+        model = comm.unwrapped(self.trainer.model)
         if not isinstance(model, HookBase):
             return
         model.trainer = self.trainer

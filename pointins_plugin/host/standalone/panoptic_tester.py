@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-import torch
-
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.evaluation.panoptic_scene import add_scene, panoptic_scenes
 
+from .batches import to_numpy
 from .env import in_evaluation
 from .registry import TESTERS
 from .testers import TesterBase
@@ -37,7 +35,7 @@ class PanopticTester(TesterBase):
     def test_scene(self, batch: dict) -> tuple[str, PanopticQuality]:
         output = in_evaluation(self.model, self.to_device(batch))
         predicted = {k: output[k] for k in ("pred_segment", "pred_instance")}
-        (scene,) = panoptic_scenes(_arrays(batch), _arrays(predicted))
+        (scene,) = panoptic_scenes(to_numpy(batch), to_numpy(predicted))
         score = self._quality()
         add_scene(score, scene, type(self).__name__)
         return scene["name"], score
@@ -64,10 +62,3 @@ class PanopticTester(TesterBase):
                 )
             },
         }
-
-
-def _arrays(batch: dict) -> dict[str, np.ndarray]:
-    return {
-        key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }

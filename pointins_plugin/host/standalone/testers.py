@@ -16,6 +16,7 @@ from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_score
 from pointins_plugin.files import write_array, write_report
 
 from . import comm
+from .batches import batch_to, to_numpy
 from .builders import build_dataset, build_model
 from .checkpoint import load_checkpoint, match_weights
 from .collate import collate_fn
@@ -111,10 +112,7 @@ class TesterBase:
 
     def to_device(self, batch: dict) -> dict:
         """Move the tensors of a batch to the model's device."""
-        return {
-            key: value.to(self.device) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        return batch_to(batch, self.device)
 
     @torch.no_grad()
     def test(self) -> dict[str, Any]:
@@ -222,7 +220,7 @@ class InsSegTester(TesterBase):
 
     def test_scene(self, batch: dict) -> tuple[str, Any]:
         output = in_evaluation(self.model, self.to_device(batch))
-        (scene,) = batch_scenes(_arrays(batch), _arrays(output))
+        (scene,) = batch_scenes(to_numpy(batch), to_numpy(output))
         void = scene["instance"] == self.instance_ignore_index
         scene["instance"] = np.where(void, -1, scene["instance"])
         return scene["name"], scene_overlaps(
@@ -247,13 +245,6 @@ class InsSegTester(TesterBase):
             for index, row in zip(ap["class_ids"], ap["per_class"], strict=True)
         }
         return {**percent, "min_region": self.min_region, "classes": classes}
-
-
-def _arrays(batch: dict) -> dict:
-    return {
-        key: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }
 
 
 @HOOKS.register_module()

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from pointins_plugin.errors import UserError
 
 from . import comm
+from .batches import batch_to
 from .builders import build_dataset, build_model
 from .collate import collate_fn, point_collate_fn
 from .env import derive_seed, set_seed
@@ -221,12 +222,7 @@ class Trainer(TrainerBase):
 
     def to_device(self, batch: dict) -> dict:
         """Move the tensors of a batch to the trainer's device."""
-        return {
-            key: value.to(self.device, non_blocking=True)
-            if isinstance(value, torch.Tensor)
-            else value
-            for key, value in batch.items()
-        }
+        return batch_to(batch, self.device, non_blocking=True)
 
     def autocast(self):
         """Return the context of mixed precision that the config asks for."""
