@@ -72,7 +72,7 @@ POINTCEPT = [
     "tensorboardX",
     "termcolor",
     "timm",
-    "torch-geometric",
+    "torch-geometric<2.8",  # later ones need pyg-lib
     "wandb",
     "yapf",
 ]

@@ -168,7 +168,7 @@ def _pointcept() -> Iterator[Finding]:
     commit = git_commit(Path(root))
     at = f"{root} at {commit[:7] if commit else 'an unknown commit'}"
     if error:
-        advice = f'cannot be used: {error}; pip install "pointins[pointcept]"'
+        advice = f"cannot be used: {error}; {_install_pointcept_needs()}"
         yield Finding("Pointcept", BAD, at, advice)
     elif commit and not commit.startswith(POINTCEPT_COMMIT):
         advice = (
@@ -355,6 +355,14 @@ def _flash() -> Iterator[Finding]:
         )
 
 
+def _install_pointcept_needs() -> str:
+    """Return how to install what Pointcept needs, on this kind of machine."""
+    if _cuda() is None:
+        # some of the extra's packages would put a CUDA build in the place of torch
+        return 'see docs/pointcept.md, "Without one"'
+    return 'pip install "pointins[pointcept]"'
+
+
 def _pointcept_needs() -> Iterator[Finding]:
     """Report what only Pointcept needs, in one line."""
     here, lacking = [], []
@@ -382,8 +390,7 @@ def _pointcept_needs() -> Iterator[Finding]:
     advice = ""
     if lacking:
         advice = (
-            f"for Pointcept: {', '.join(lacking)} missing; "
-            'pip install "pointins[pointcept]"'
+            f"for Pointcept: {', '.join(lacking)} missing; {_install_pointcept_needs()}"
         )
         if on_cuda and {"pointops", "pointgroup_ops"} & set(lacking):
             advice += ", and build libs/pointops and libs/pointgroup_ops of Pointcept"

@@ -109,7 +109,11 @@ def test_pointcept_and_its_commit(monkeypatch, tmp_path):
     found = look("Pointcept")
     assert found.state == BAD
     assert "no_such_module cannot be imported" in found.advice
-    assert 'pip install "pointins[pointcept]"' in found.advice
+    # the extra would put a CUDA build of torch in the place of a CPU's
+    assert "docs/pointcept.md" in found.advice
+    assert "pip install" not in found.advice
+    cuda(monkeypatch)
+    assert 'pip install "pointins[pointcept]"' in look("Pointcept").advice
 
 
 def test_commit_of_a_checkout(tmp_path):
