@@ -16,6 +16,7 @@ from pointins_plugin.models.head_input import head_input
 
 BRANCHES = ("student", "teacher")
 _DECODER = "backbone.dec."
+_STEMS = ("embedding.", "conv_input.")  # where a backbone begins
 _MOST_POINTS = 20_000  # that the bias head is fitted on, over all processes
 
 
@@ -57,6 +58,7 @@ def load_backbone(
     path: str,
     min_matched: float = 0.9,
     say: Callable[[str], None] = lambda text: None,
+    allow_partial: bool = False,
 ) -> float:
     """Give a downstream model the backbone of a pre-training checkpoint.
 
@@ -69,12 +71,14 @@ def load_backbone(
         path: of the checkpoint, for errors.
         min_matched: least share of the backbone's keys, the decoder's left out.
         say: told what was loaded and what was not.
+        allow_partial: take whatever fits.
 
     Returns:
         The share of keys that matched.
 
     Raises:
-        UserError: the checkpoint has no such backbone, or too little of it fits.
+        UserError: the checkpoint has no such backbone, a weight of it has another
+            shape, one that is not trained is missing, or too little of it fits.
     """
     given = backbone_weights(state, branch, path)
     own = model.state_dict()
@@ -94,14 +98,16 @@ def load_backbone(
         f"{len(fitting)} of {len(wanted)} keys of the backbone matched the {branch}'s "
         f"({matched:.1%})"
     )
-    if matched < min_matched:
-        first = next((key for key in wanted if key not in fitting), "backbone.*")
+    missing = [key for key in wanted if key not in fitting]
+    if not allow_partial:
+        _refuse_random(model, given, missing, path)
+    if matched < min_matched and not allow_partial:
+        first = missing[0] if missing else "backbone.*"
         raise UserError(
             f"checkpoint {path}: {text}, {min_matched:.0%} are needed (first without a "
             f"match: {first}); give model.backbone the keywords of pre-training"
         )
     say(f"Loaded {path}: {text}")
-    missing = [key for key in wanted if key not in fitting]
     anew = sum(key.startswith(_DECODER) for key in own) * (not decoded)
     unused = [key for key in given if key not in fitting]
     if missing:
@@ -114,6 +120,39 @@ def load_backbone(
     return matched
 
 
+def _refuse_random(
+    model: nn.Module, given: dict[str, Tensor], missing: list[str], path: str
+) -> None:
+    """Raise an error where weights that should have come would stay random."""
+    own = model.state_dict()
+    for key in missing:
+        if key not in given:
+            continue
+        stem = key.removeprefix("backbone.").startswith(_STEMS)
+        places = ".in_channels and Collect's feat_keys those" if stem else " that"
+        raise UserError(
+            f"checkpoint {path}: {key} is {_shape(given[key])} there and "
+            f"{_shape(own[key])} in the model; give model.backbone{places} of "
+            "pre-training, or PretrainedLoader allow_partial=True"
+        )
+    trained = {
+        name.rpartition(".")[0]
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    frozen = [key for key in missing if key.rpartition(".")[0] not in trained]
+    if frozen:
+        raise UserError(
+            f"checkpoint {path} lacks {len(frozen)} keys that the frozen backbone "
+            f"needs (first: {frozen[0]}); give model.backbone the keywords of "
+            "pre-training, or PretrainedLoader allow_partial=True"
+        )
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a number"
+
+
 @HOOKS.register_module()
 class PretrainedLoader(HOOKS.get("CheckpointLoader")):
     """Load the backbone of a pre-training checkpoint into a downstream model.
@@ -124,11 +163,14 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
 
     Args:
         branch: ``"student"`` or ``"teacher"``.
-        min_matched: least share of the backbone's keys, the decoder's left out.
+        min_matched: least share of the backbone's keys, the decoder's left out. Keys
+            of another shape, and missing ones that are not trained, are an error
+            whatever the share.
         init_bias_head: let PointGroup's bias head start as the pre-trained offset
             head; where the heads see the encoder's features.
         init_batches: training batches that the bias head is fitted on.
         required: refuse to train without a checkpoint.
+        allow_partial: train on whatever was matched.
 
     Raises:
         UserError: no checkpoint given, or it does not fit.
@@ -141,6 +183,7 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         init_bias_head: bool = False,
         init_batches: int = 4,
         required: bool = True,
+        allow_partial: bool = False,
     ):
         super().__init__()
         if branch not in BRANCHES:
@@ -153,6 +196,7 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         self.init_bias_head = init_bias_head
         self.init_batches = init_batches
         self.required = required
+        self.allow_partial = allow_partial
         self.matched: float | None = None
 
     def before_train(self) -> None:
@@ -172,7 +216,13 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         state = load_checkpoint(path)["state_dict"]
         model = unwrapped(trainer.model)
         self.matched = load_backbone(
-            model, state, self.branch, path, self.min_matched, trainer.logger.info
+            model,
+            state,
+            self.branch,
+            path,
+            self.min_matched,
+            trainer.logger.info,
+            self.allow_partial,
         )
         if self.init_bias_head:
             self._init_bias_head(model, OffsetWeights.of(state, self.branch, path))

@@ -115,8 +115,10 @@ def test_refusals(tmp_path):
     checkpoint(tmp_path / "x.pth", teacher=False)
     with pytest.raises(UserError, match=r"no backbone of the teacher .*of the student"):
         loader(tmp_path / "x.pth", Net(), branch="teacher").before_train()
+    state = {"student.backbone.other": torch.ones(1)}
+    torch.save({"state_dict": state}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"0 of 2 keys .*first without a match"):
-        loader(tmp_path / "x.pth", Net(width=5)).before_train()
+        loader(tmp_path / "other.pth", Net()).before_train()
     with pytest.raises(UserError, match="does not exist"):
         loader(tmp_path / "y.pth", Net()).before_train()
     model = Net()
@@ -157,3 +159,61 @@ def test_a_real_encoder_fits_a_probe_and_a_decoder(tmp_path):
         assert hook.matched == 1
         for name, value in model.backbone.enc.state_dict().items():
             assert torch.equal(value, pretrained.enc.state_dict()[name])
+
+
+def net(channels, name="embedding"):
+    """A backbone of 23 keys that begins with a stem, and a head."""
+    model = nn.Module()
+    model.backbone = nn.Module()
+    setattr(model.backbone, name, nn.Sequential(nn.Linear(channels, 4)))
+    model.backbone.enc = nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)))
+    model.backbone.norm = nn.BatchNorm1d(4)
+    model.head = nn.Linear(4, 2)
+    return model
+
+
+def as_student(model, without=()):
+    return {
+        f"student.{key}": torch.full_like(value, 7)
+        for key, value in model.state_dict().items()
+        if key.startswith("backbone.") and key not in without
+    }
+
+
+@pytest.mark.parametrize("name", ["embedding", "conv_input"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_stem_of_other_channels_is_an_error(tmp_path, name, frozen):
+    torch.save({"state_dict": as_student(net(9, name))}, tmp_path / "x.pth")
+    model = net(6, name)
+    model.backbone.requires_grad_(not frozen)
+    with pytest.raises(UserError, match=r"in_channels and .*feat_keys") as error:
+        loader(tmp_path / "x.pth", model).before_train()
+    assert f"backbone.{name}.0.weight is 4x9 there and 4x6 in the" in str(error.value)
+    assert "\n" not in str(error.value)
+    hook = loader(tmp_path / "x.pth", model, allow_partial=True)
+    hook.before_train()
+    assert hook.matched == 22 / 23
+    assert (model.backbone.enc[0].weight == 7).all()
+
+
+def test_another_shape_behind_the_stem_names_the_key(tmp_path):
+    state = as_student(net(6))
+    state["student.backbone.enc.3.bias"] = torch.ones(5)
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"enc\.3\.bias is 5 there and 4 in"):
+        loader(tmp_path / "x.pth", net(6)).before_train()
+
+
+@pytest.mark.parametrize("key", ["backbone.enc.3.bias", "backbone.norm.running_var"])
+def test_a_frozen_backbone_needs_every_key(tmp_path, key):
+    state = as_student(net(6), without=[key])
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    model = net(6)
+    loader(tmp_path / "x.pth", model).before_train()
+    assert (model.backbone.enc[0].weight == 7).all()
+    frozen = net(6)
+    frozen.backbone.requires_grad_(False)
+    with pytest.raises(UserError, match=rf"lacks 1 keys .*first: {key}"):
+        loader(tmp_path / "x.pth", frozen).before_train()
+    loader(tmp_path / "x.pth", frozen, allow_partial=True).before_train()
+    assert (frozen.backbone.enc[0].weight == 7).all()
