@@ -28,7 +28,7 @@ def backbone_weights(
     Args:
         state: weights of a checkpoint.
         branch: ``"student"`` or ``"teacher"``; a checkpoint of neither (a supervised
-            model) gives its ``backbone``.
+            model, an encoder by itself) gives its ``backbone``.
         path: of the checkpoint, for errors.
 
     Raises:
@@ -43,6 +43,9 @@ def backbone_weights(
         }
         if found:
             return found
+    bare = not any("backbone." in key for key in state)
+    if bare and any(key.startswith(_STEMS) for key in state):
+        return {f"backbone.{key}": value for key, value in state.items()}
     other = next((b for b in BRANCHES if f"{b}.backbone" in " ".join(state)), None)
     hint = f"it has that of the {other}" if other else "it has no backbone at all"
     raise UserError(

@@ -1,7 +1,7 @@
 """Names that are the plugin's own on either host."""
 
 from .standalone.batches import batch_to, to_numpy
-from .standalone.checkpoint import load_checkpoint
+from .standalone.checkpoint import load_checkpoint, teacher_of_student
 from .standalone.comm import unwrapped
 from .standalone.config import import_modules
 from .standalone.env import derive_seed, in_evaluation, seeded
@@ -30,6 +30,7 @@ __all__ = [
     "load_all",
     "load_checkpoint",
     "seeded",
+    "teacher_of_student",
     "to_numpy",
     "unwrapped",
 ]

@@ -17,6 +17,8 @@ from pointins_plugin.host import (
     MODELS,
     Point,
     build_model,
+    get_root_logger,
+    teacher_of_student,
 )
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import MaskToken
@@ -207,6 +209,19 @@ class PointINS(ScheduledModel):
         self.teacher.eval()
 
         self.latest: dict[str, Any] = {}
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Let a teacher that a checkpoint lacks start as its student, in any loader."""
+        copied = teacher_of_student(state_dict, prefix)
+        if copied:
+            own = {f"{prefix}{key}" for key in self.state_dict()}
+            copied = {key: copied[key] for key in copied if key in own}
+            state_dict.update(copied)
+            get_root_logger().info(
+                f"The weights bring no teacher: {len(copied)} keys are copies of the "
+                "student's"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_views(self) -> None:
         allowed = (2,) if self.semantic.uses_other_view else (1, 2)

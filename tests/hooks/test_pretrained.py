@@ -106,6 +106,15 @@ def test_a_supervised_checkpoint_gives_its_backbone():
     assert list(backbone_weights(state, "student", "x")) == ["backbone.enc.weight"]
 
 
+@pytest.mark.parametrize("stem", ["embedding.stem.linear", "conv_input.0"])
+def test_an_encoder_by_itself_is_a_backbone(stem):
+    state = {f"{stem}.weight": torch.ones(2), "enc.enc0.bias": torch.ones(1)}
+    found = backbone_weights(state, "student", "x")
+    assert list(found) == [f"backbone.{stem}.weight", "backbone.enc.enc0.bias"]
+    with pytest.raises(UserError, match="no backbone at all"):
+        backbone_weights({"seg_head.bias": torch.ones(1)}, "student", "x")
+
+
 def test_refusals(tmp_path):
     with pytest.raises(UserError, match="branch='both'; use 'student' or 'teacher'"):
         PretrainedLoader(branch="both")
@@ -127,7 +136,8 @@ def test_refusals(tmp_path):
         loader(tmp_path / "x.pth", model, init_bias_head=True).before_train()
 
 
-def test_a_real_encoder_fits_a_probe_and_a_decoder(tmp_path):
+@pytest.mark.parametrize("place", ["student.backbone.", ""])
+def test_a_real_encoder_fits_a_probe_and_a_decoder(tmp_path, place):
     encoder = dict(
         type="PT-v3m2",
         in_channels=4,
@@ -143,8 +153,8 @@ def test_a_real_encoder_fits_a_probe_and_a_decoder(tmp_path):
         enc_mode=True,
     )
     pretrained = build_model({**encoder, "mask_token": True})
-    state = {f"student.backbone.{k}": v for k, v in pretrained.state_dict().items()}
-    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    state = {f"{place}{k}": v for k, v in pretrained.state_dict().items()}
+    torch.save({"config": encoder, "state_dict": state}, tmp_path / "x.pth")
     for enc_mode, channels in ((True, 16), (False, 8)):
         model = build_model(
             dict(

@@ -150,3 +150,22 @@ def test_replacement_that_names_nothing_matches_nothing():
     model = tensors(backbone__w=1)
     match = match_weights(state, model, "module.student", "module.bakbone")
     assert match.share == 0
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_teacher_that_is_not_there_is_the_student(wrapped):
+    """As a published encoder, bare or below ``student.backbone``, is loaded."""
+    start = "module." if wrapped else ""
+    names = ("student.backbone.w", "teacher.backbone.w", "teacher.head.w")
+    model = {f"{start}{name}": torch.zeros(1) for name in names}
+    place = "module.student.backbone"
+    options = {"wrapped": wrapped, "copy_student": True}
+    match = match_weights({"w": torch.ones(1)}, model, "module", place, **options)
+    assert list(match.weights) == [f"{start}{name}" for name in names[:2]]
+    assert (match.share, match.copied) == (1, 1)
+    assert match.weights[f"{start}teacher.backbone.w"] == 1
+    # one that is there stays
+    state = {names[0]: torch.ones(1), names[1]: torch.full((1,), 2.0)}
+    match = match_weights(state, model, **options)
+    assert match.weights[f"{start}teacher.backbone.w"] == 2
+    assert match.copied == 0

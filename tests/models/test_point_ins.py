@@ -295,3 +295,28 @@ def test_a_prior_that_the_checkpoint_replaces_is_told(monkeypatch):
     (line,) = told
     assert f"median {trained.offset_branch.unit:.3g} m" in line
     assert "median 4.5 m" in line
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_without_a_teacher_it_starts_as_the_student(prefix):
+    net = model()
+    given = {
+        f"{prefix}student.{name}": torch.full_like(value, 7)
+        for name, value in net.student.state_dict().items()
+        if name.startswith("backbone.")
+    }
+    whole = torch.nn.ModuleDict({"module": net}) if prefix else net
+    missing, unexpected = whole.load_state_dict(given, strict=False)
+    assert not unexpected
+    assert not any("backbone." in key for key in missing)
+    assert all((v == 7).all() for v in net.teacher["backbone"].state_dict().values())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        whole.load_state_dict(given)
+    # a teacher that is there is taken as it is
+    given[f"{prefix}teacher.offset_head.mlp.0.bias"] = torch.ones(32)
+    before = copy.deepcopy(net.teacher["backbone"].state_dict())
+    whole.load_state_dict(
+        {key: value * 2 for key, value in given.items()}, strict=False
+    )
+    after = net.teacher["backbone"].state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)

@@ -103,6 +103,7 @@ class Match:
         share: part of the model's keys found; only of those under ``prefix``.
         prefix: where a backbone is loaded into a model with another head, the
             backbone's place in it; empty where all keys count.
+        copied: how many of the weights are the teacher's, taken from the student.
     """
 
     weights: dict[str, torch.Tensor]
@@ -110,6 +111,7 @@ class Match:
     unexpected: list[str]
     share: float
     prefix: str
+    copied: int = 0
 
     def __str__(self) -> str:
         text = f"{self.share:.1%} of the model's keys matched"
@@ -122,18 +124,24 @@ def match_weights(
     keywords: str = "",
     replacement: str = "",
     wrapped: bool = False,
+    copy_student: bool = False,
 ) -> Match:
     """Rename a checkpoint's weights as Pointcept's loader does, and compare.
 
     Every key is given the prefix ``module.``, the first occurrence of ``keywords`` is
     replaced by ``replacement``, and the prefix is taken off again unless the model is
-    ``wrapped`` for several processes.
+    ``wrapped`` for several processes. With ``copy_student`` a teacher that the
+    checkpoint lacks is the student.
     """
     renamed = {}
     for key, value in state.items():
         key = key if key.startswith("module.") else f"module.{key}"
         key = key.replace(keywords, replacement, 1) if keywords else key
         renamed[key if wrapped else key.removeprefix("module.")] = value
+    copied = {}
+    if copy_student:
+        copied = teacher_of_student(renamed, "module." if wrapped else "")
+        renamed.update({key: copied[key] for key in copied if key in model_state})
     prefix = ""
     if keywords:
         prefix = replacement if wrapped else replacement.removeprefix("module.")
@@ -154,4 +162,26 @@ def match_weights(
         unexpected=[key for key in renamed if key not in model_state],
         share=share,
         prefix=prefix,
+        copied=sum(key in weights for key in copied),
     )
+
+
+def teacher_of_student(
+    state: dict[str, torch.Tensor], prefix: str = ""
+) -> dict[str, torch.Tensor]:
+    """Return a student's weights under the teacher's names; none if it has a teacher.
+
+    An average that begins at random weights would teach the student noise.
+
+    Args:
+        state: weights of a model.
+        prefix: of its names.
+    """
+    student, teacher = f"{prefix}student.", f"{prefix}teacher."
+    if any(key.startswith(teacher) for key in state):
+        return {}
+    return {
+        teacher + key.removeprefix(student): value
+        for key, value in state.items()
+        if key.startswith(student)
+    }

@@ -396,8 +396,9 @@ class CheckpointLoader(HookBase):
     """Load weights before training, or everything when the run resumes.
 
     The share of matched keys is logged. Too few are an error, because a model that
-    trains from a checkpoint it did not read looks like one that did. A resumed run
-    needs every key, and without ``weight`` takes the last checkpoint of its folder.
+    trains from a checkpoint it did not read looks like one that did. A teacher that the
+    checkpoint lacks starts as its student. A resumed run needs every key, and without
+    ``weight`` takes the last checkpoint of its folder.
 
     Args:
         keywords: part of a key to replace, e.g. ``"module.student.backbone"``.
@@ -438,6 +439,7 @@ class CheckpointLoader(HookBase):
             "" if resume else self.keywords,
             "" if resume else self.replacement,
             wrapped=comm.get_world_size() > 1,
+            copy_student=not (resume or self.strict),
         )
         if resume or self.strict:
             odd = match.missing + match.unexpected
@@ -454,6 +456,10 @@ class CheckpointLoader(HookBase):
                 "the config, or set CheckpointLoader(allow_partial=True)"
             )
         trainer.logger.info(f"Loaded {path}: {match}")
+        if match.copied:
+            trainer.logger.info(
+                f"It brings no teacher: {match.copied} keys are copies of the student's"
+            )
         if match.missing:
             trainer.logger.info(f"Keys kept as they were: {_some(match.missing)}")
         if match.unexpected:
