@@ -49,19 +49,30 @@ def test_first_keyword_wins_and_the_rest_comes_first(net):
     assert cfg == {"type": "SGD", "lr": 1.0, "momentum": 0.5}
 
 
-def test_keyword_that_names_nothing_is_a_warning(net):
+@pytest.mark.parametrize(
+    ("keyword", "freeze", "level", "text"),
+    [
+        ("blok", (), "WARNING", "*blok*: 0, lr 0.1"),
+        ("block", ("block",), "INFO", "*block*: 0, all are frozen"),
+        ("head", (), "INFO", "*head*: 1, lr 0.1"),
+    ],
+)
+def test_keyword_that_names_nothing_is_a_warning(net, keyword, freeze, level, text):
+    """Of a frozen backbone nothing is trained, as it should be."""
+    for name in freeze:
+        net[name].requires_grad_(False)
     records = []
     handler = logging.Handler()
     handler.emit = records.append
     get_root_logger().addHandler(handler)
     try:
-        groups = [{"keyword": "blok", "lr": 0.1}]
+        groups = [{"keyword": keyword, "lr": 0.1}]
         build_optimizer({"type": "AdamW", "lr": 1.0}, net, groups)
     finally:
         get_root_logger().removeHandler(handler)
-    warnings = [r.getMessage() for r in records if r.levelno == logging.WARNING]
-    assert len(warnings) == 1
-    assert "*blok*: 0" in warnings[0]
+    (record,) = records
+    assert record.levelname == level
+    assert record.getMessage().endswith(text)
 
 
 def test_muon_makes_updates_orthogonal_and_leaves_vectors_to_adamw():

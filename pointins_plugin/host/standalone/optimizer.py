@@ -43,7 +43,10 @@ def build_optimizer(
         groups[next(matches, 0)]["params"].append(parameter)
     logger = get_root_logger()
     for entry, group in zip(param_dicts, groups[1:], strict=True):
-        count = len(group["params"])
-        log = logger.info if count else logger.warning
-        log(f"Parameters named *{entry['keyword']}*: {count}, lr {group.get('lr')}")
+        keyword, count = entry["keyword"], len(group["params"])
+        named = [p for name, p in model.named_parameters() if keyword in name]
+        frozen = bool(named) and not any(p.requires_grad for p in named)
+        log = logger.info if count or frozen else logger.warning
+        rest = "all are frozen" if frozen else f"lr {group.get('lr')}"
+        log(f"Parameters named *{keyword}*: {count}, {rest}")
     return OPTIMIZERS.build({**cfg, "params": groups})
