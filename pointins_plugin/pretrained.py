@@ -17,6 +17,7 @@ from pointins_plugin.inference import Recipe, SceneTransform, plain_values
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import OffsetHead
 from pointins_plugin.models.tokens import token_stride
+from pointins_plugin.paths import find_config
 from pointins_plugin.priors import NUM_KNOTS
 
 FORMAT = "pointins-encoder-1"
@@ -106,7 +107,7 @@ def load(
             trained; a number of pools to undo; ``"all"`` of them (Sonata's downstream
             features); 0 the coarsest alone, as the backbone returns them, with
             ``pooling_parent`` and ``pooling_inverse`` to go on by hand.
-        config: of a checkpoint that has none beside it.
+        config: of a checkpoint that has none beside it, a file or ``pointins/NAME``.
         **custom: keywords of the backbone that differ (``enable_flash=False``).
 
     Returns:
@@ -166,7 +167,7 @@ def config_beside(path: Path) -> Path:
 def _read_run(path: Path, branch: str, config: str | None) -> Pretrained:
     """Return a branch of a checkpoint; neither trunk nor data are built."""
     checkpoint = load_checkpoint(str(path))
-    cfg = Config.fromfile(config or config_beside(path))
+    cfg = Config.fromfile(find_config(config) if config else config_beside(path))
     model = cfg["model"] if "model" in cfg else {}
     if not isinstance(model.get("backbone"), dict):
         raise UserError(f"config {cfg.filename}: its model has no backbone")

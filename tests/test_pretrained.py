@@ -189,6 +189,13 @@ def test_checkpoints_of_every_kind(tmp_path, name, channels):
     assert feature.isfinite().all()
 
 
+def test_the_config_may_be_a_name(tmp_path):
+    model = build_model(Config.fromfile(find_config("demo-pretrain")).model)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    for name in ("pointins/demo-pretrain", "demo-pretrain"):
+        assert read_pretrained(tmp_path / "model.pth", config=name).grouping
+
+
 def test_offsets_of_a_segmentor_with_the_branch_to_the_bit(tmp_path, capsys):
     """Its one head stands beside the backbone, on tokens of a size of its own."""
     cfg = Config.fromfile(DOCS / "examples" / "segmentor-rooms-with-branch.py")
@@ -262,6 +269,8 @@ def test_missing_files(run, tmp_path):
         load(lonely)
     found, _ = load(lonely, config=str(run[1].parents[1] / "config.py"))
     assert found.offset_head is not None
+    with pytest.raises(UserError, match="did you mean 'pointins/rooms-pretrain'"):
+        load(lonely, config="pointins/rooms-pretrian")
     with pytest.raises(UserError, match="branch 'both'"):
         load(run[1], "both")
     (tmp_path / "folder").mkdir()

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--branch", choices=BRANCHES, default="student", help="default: student")
     add("--no-offset-head", action="store_true", help="leave out the offset head")
-    add("--config-file", metavar="FILE", help="of a checkpoint without its config.py")
+    add("--config-file", help="name or file, of a checkpoint without its config.py")
 
 
 def run(words: Sequence[str] | None = None) -> None:

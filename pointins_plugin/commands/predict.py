@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, default="ply", help="of files in the folder")
     add("--no-picture", action="store_true", help="do not draw a .png beside it")
     add("--keep-color", action="store_true", help="the .ply keeps the cloud's colours")
-    add("--config-file", metavar="FILE", help="of a checkpoint without its config.py")
+    add("--config-file", help="name or file, of a checkpoint without its config.py")
     add("--branch", choices=("student", "teacher"), help="default: teacher")
     cloud = parser.add_argument_group("the cloud")
     add = cloud.add_argument
