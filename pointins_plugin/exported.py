@@ -14,6 +14,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.files import write_whole
 
 WEIGHTS, SPEC = "model.safetensors", "config.json"
+FORMAT = "pointins-encoder-1"
 _KEY = "pointins"
 
 

@@ -48,3 +48,18 @@ def find_config(name: str) -> str:
     close = get_close_matches(stem, shipped, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise UserError(f"there is no config {name!r}{hint}; shipped ones are in {root}")
+
+
+def config_beside(path: Path) -> Path:
+    """Return the ``config.py`` of the run that wrote a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "config.py").is_file():
+            return folder / "config.py"
+    raise UserError(
+        f"checkpoint {path} has no config.py beside it or in the folder above; name "
+        "the config it was trained with"
+    )

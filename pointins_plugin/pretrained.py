@@ -10,17 +10,15 @@ from torch import Tensor
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import Grouping
-from pointins_plugin.exported import find_export, read_export
+from pointins_plugin.exported import FORMAT, find_export, read_export
 from pointins_plugin.hooks.pretrained import BRANCHES, backbone_weights
 from pointins_plugin.host import MODELS, Config, build_model, load_checkpoint
 from pointins_plugin.inference import Recipe, SceneTransform, plain_values
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import OffsetHead
 from pointins_plugin.models.tokens import token_stride
-from pointins_plugin.paths import find_config
+from pointins_plugin.paths import config_beside, find_config
 from pointins_plugin.priors import NUM_KNOTS
-
-FORMAT = "pointins-encoder-1"
 
 
 @dataclass(frozen=True)
@@ -147,21 +145,6 @@ def read_pretrained(
             f"the checkpoint again with --branch {branch}"
         )
     return Pretrained(spec, weights)
-
-
-def config_beside(path: Path) -> Path:
-    """Return the ``config.py`` of the run that wrote a checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    for folder in (path.parent, path.parent.parent):
-        if (folder / "config.py").is_file():
-            return folder / "config.py"
-    raise UserError(
-        f"checkpoint {path} has no config.py beside it or in the folder above; name "
-        "the config it was trained with"
-    )
 
 
 def _read_run(path: Path, branch: str, config: str | None) -> Pretrained:

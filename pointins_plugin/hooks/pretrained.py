@@ -1,8 +1,10 @@
 """Loading a pre-trained backbone for a downstream task."""
 
+import ast
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +12,19 @@ import torch.nn as nn
 from torch import Tensor
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.exported import FORMAT, find_export, read_export
 from pointins_plugin.hooks.bias_head import OffsetWeights, init_bias_head
-from pointins_plugin.host import HOOKS, batch_to, comm, load_checkpoint, unwrapped
+from pointins_plugin.host import (
+    HOOKS,
+    Config,
+    batch_to,
+    comm,
+    load_checkpoint,
+    unwrapped,
+)
+from pointins_plugin.inference import Recipe
 from pointins_plugin.models.head_input import head_input
+from pointins_plugin.paths import config_beside
 
 BRANCHES = ("student", "teacher")
 _DECODER = "backbone.dec."
@@ -162,7 +174,8 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
 
     In the place of ``CheckpointLoader``, whose work it does when a run resumes. The
     share of the backbone's keys that matched is logged and kept in ``matched``; a
-    decoder, which pre-training has not, starts anew.
+    decoder, which pre-training has not, starts anew. What ``pointins export`` wrote is
+    read as well. Cells and features other than those of pre-training are a warning.
 
     Args:
         branch: ``"student"`` or ``"teacher"``.
@@ -216,7 +229,12 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
                 )
             trainer.logger.info("No weight given: the backbone starts from scratch")
             return
-        state = load_checkpoint(path)["state_dict"]
+        export = find_export(path)
+        if export is None:
+            state, recipe = load_checkpoint(path)["state_dict"], _trained_with(path)
+        else:
+            state, recipe = self._of_export(export)
+        _warn_of_input(recipe, trainer)
         model = unwrapped(trainer.model)
         self.matched = load_backbone(
             model,
@@ -229,6 +247,17 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         )
         if self.init_bias_head:
             self._init_bias_head(model, OffsetWeights.of(state, self.branch, path))
+
+    def _of_export(self, export: Path) -> tuple[dict[str, Tensor], Recipe]:
+        spec, state = read_export(export, FORMAT)
+        held = spec["source"]["branch"]
+        if held not in (None, self.branch) or self.init_bias_head:
+            needed = "init_bias_head" if self.init_bias_head else self.branch
+            raise UserError(
+                f"PretrainedLoader: {export} is an export of the {held or 'backbone'}; "
+                f"for {needed} give the checkpoint that it was exported from"
+            )
+        return state, Recipe.of_dict(spec["scene"])
 
     def _init_bias_head(self, model: nn.Module, weights: OffsetWeights) -> None:
         if not hasattr(model, "bias_head"):
@@ -245,6 +274,48 @@ class PretrainedLoader(HOOKS.get("CheckpointLoader")):
         self.trainer.logger.info(
             f"The bias head starts as the {self.branch}'s offset head (R^2 of its "
             f"offsets {r2:.3f} on {len(feature)} points)"
+        )
+
+
+def _trained_with(path: str) -> Recipe | None:
+    """Return what a checkpoint's backbone took, by the config that its run wrote.
+
+    A config that is more than values, and might do anything, is not run for it.
+    """
+    try:
+        file = config_beside(Path(path))
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+        plain = all(isinstance(call, ast.Name) and call.id == "dict" for call in calls)
+        kinds = (ast.Import, ast.ImportFrom, ast.Attribute, ast.Subscript)
+        if not plain or "_base_" in names or any(isinstance(n, kinds) for n in nodes):
+            return None
+        return Recipe.of_config(Config.fromfile(str(file)))
+    except (UserError, OSError, ValueError, SyntaxError):
+        return None
+
+
+def _warn_of_input(recipe: Recipe | None, trainer: Any) -> None:
+    """Warn where a backbone is given other cells or features than it was trained on."""
+    try:
+        own = Recipe.of_config(trainer.cfg)
+    except UserError:
+        return
+    if recipe is None:
+        return
+    differ = [
+        f"{name}={was}, here {now}"
+        for name, was, now in (
+            ("grid_size", recipe.grid_size, own.grid_size),
+            ("feat_keys", recipe.features, own.features),
+        )
+        if was != now
+    ]
+    if differ:
+        trainer.logger.warning(
+            f"Pre-training had {'; '.join(differ)}: features of another input are not "
+            "those that were trained; give the same to all transforms"
         )
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.exported import FORMAT, write_export
 from pointins_plugin.hooks import PretrainedLoader
 from pointins_plugin.hooks.pretrained import backbone_weights
 from pointins_plugin.host import ConfigDict, build_model
@@ -227,3 +228,69 @@ def test_a_frozen_backbone_needs_every_key(tmp_path, key):
         loader(tmp_path / "x.pth", frozen).before_train()
     loader(tmp_path / "x.pth", frozen, allow_partial=True).before_train()
     assert (frozen.backbone.enc[0].weight == 7).all()
+
+
+def input_config(grid_size=0.05, features=("coord", "color")):
+    steps = [
+        dict(type="GridSample", grid_size=grid_size),
+        dict(type="Collect", feat_keys=features),
+    ]
+    return {"data": dict(val=dict(transform=steps))}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({}, None),
+        ({"grid_size": 0.1}, "grid_size=0.05, here 0.1"),
+        ({"features": ("coord",)}, "feat_keys=('coord', 'color'), here ('coord',)"),
+    ],
+)
+def test_another_input_than_that_of_pre_training_is_a_warning(
+    tmp_path, given, text, caplog
+):
+    checkpoint(tmp_path / "x.pth")
+    source = f"data = {input_config()['data']!r}\n"
+    (tmp_path / "config.py").write_text(source, encoding="utf-8")
+    hook = loader(tmp_path / "x.pth", Net())
+    hook.trainer.cfg.update(input_config(**given))
+    hook.before_train()
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == (text is not None)
+    assert text is None or text in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "line", ["open('ran', 'w')", "import os", "_base_ = 'other.py'", "x = data['val']"]
+)
+def test_a_config_of_more_than_values_is_not_run(tmp_path, line, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "x.pth")
+    source = f"data = {input_config()['data']!r}\n{line}\n"
+    (tmp_path / "config.py").write_text(source, encoding="utf-8")
+    hook = loader(tmp_path / "x.pth", Net())
+    hook.trainer.cfg.update(input_config(grid_size=0.1))
+    hook.before_train()
+    assert not (tmp_path / "ran").exists()
+    assert "grid_size" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "folder"])
+def test_an_export_is_loaded(tmp_path, name, caplog):
+    pytest.importorskip("safetensors")
+    spec = {
+        "format": FORMAT,
+        "source": {"branch": "student"},
+        "scene": {"grid_size": 0.05, "features": ["coord"]},
+    }
+    weights = {f"backbone.enc.{k}": v for k, v in Net().backbone.enc.named_parameters()}
+    write_export(tmp_path / name, spec, weights)
+    model = Net()
+    hook = loader(tmp_path / name, model)
+    hook.trainer.cfg.update(input_config(0.1, ("coord",)))
+    hook.before_train()
+    assert torch.equal(model.backbone.enc.weight, weights["backbone.enc.weight"])
+    assert "grid_size=0.05, here 0.1" in caplog.text
+    for options in ({"branch": "teacher"}, {"init_bias_head": True}):
+        with pytest.raises(UserError, match="the checkpoint that it was exported"):
+            loader(tmp_path / name, Net(), **options).before_train()
