@@ -266,6 +266,7 @@ def test_another_input_than_that_of_pre_training_is_a_warning(
 def test_a_config_of_more_than_values_is_not_run(tmp_path, line, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "x.pth")
+    (tmp_path / "other.py").write_text("", encoding="utf-8")
     source = f"data = {input_config()['data']!r}\n{line}\n"
     (tmp_path / "config.py").write_text(source, encoding="utf-8")
     hook = loader(tmp_path / "x.pth", Net())
