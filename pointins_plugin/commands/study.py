@@ -210,10 +210,12 @@ def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
                 finished += 1
                 minutes = (time.monotonic() - since) / 60
                 place = f"[{finished}/{total}] {unit.name}"
-                if process.returncode in STOP_CODES or stop.number is not None:
+                if stop.number is not None:
                     continue
                 if process.returncode:
                     why = last_line(unit_folder(unit, args.out) / _LOG)
+                    if process.returncode in STOP_CODES:
+                        why = "a signal stopped it"
                     failed.append(unit.name)
                     print(f"{place}: {why}", flush=True)
                 else:

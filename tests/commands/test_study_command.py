@@ -47,8 +47,9 @@ def geometry(monkeypatch):
 class Starter:
     """Runs units in this process; hands out processes that end at once, or wait."""
 
-    def __init__(self, words, wait=False, fail=()):
+    def __init__(self, words, wait=False, fail=(), code=2):
         self.words, self.wait, self.fail = list(words), wait, fail
+        self.code = code
         self.alive, self.most, self.names, self.slots = [], 0, [], []
 
     def __call__(self, each, args, jobs, slot):
@@ -62,7 +63,7 @@ class Starter:
             log = study.unit_folder(each, args.out)
             log.mkdir(parents=True, exist_ok=True)
             (log / "unit.log").write_text("pointins: error: out of luck\n")
-            code = "import sys; sys.exit(2)"
+            code = f"import sys; sys.exit({self.code})"
         else:
             name = f"{each.data}/{each.row.name}/{each.seed}"
             study.run([*self.words, "--unit", name])
@@ -166,6 +167,15 @@ def test_a_failing_run_is_one_line_and_the_others_go_on(started, capsys):
         study.run([*options, *FEW, "--jobs", "1"])
     shown = capsys.readouterr().out
     assert "mosd-dos-seed0: out of luck" in shown
+    assert len(starter.names) == 4
+
+
+def test_a_run_that_a_signal_stopped_is_not_passed_over(started, capsys):
+    starter, options = started
+    starter.fail, starter.code = ("mosd-dos-seed0",), 128 + signal.SIGTERM
+    with pytest.raises(UserError, match=r"1 of 4 runs failed, .* mosd-dos-seed0"):
+        study.run([*options, *FEW, "--jobs", "1"])
+    assert "mosd-dos-seed0: a signal stopped it" in capsys.readouterr().out
     assert len(starter.names) == 4
 
 
