@@ -82,7 +82,7 @@ class FolderDataset(DefaultDataset):
             self.data_root,
             self.split,
             "put one folder of .npy arrays (coord, color, ...) a scene there, or set "
-            "data_root to where they are",
+            "data_root of the data set (-o data.train.data_root=...) to where they are",
         )
         if not self.skip_bad:
             return scenes

@@ -115,13 +115,15 @@ def load_backbone(
     )
     missing = [key for key in wanted if key not in fitting]
     if not allow_partial:
-        _refuse_random(model, given, missing, path)
+        _refuse_other_shapes(own, given, missing, path)
     if matched < min_matched and not allow_partial:
         first = missing[0] if missing else "backbone.*"
         raise UserError(
             f"checkpoint {path}: {text}, {min_matched:.0%} are needed (first without a "
             f"match: {first}); give model.backbone the keywords of pre-training"
         )
+    if not allow_partial:
+        _refuse_random(model, missing, path)
     say(f"Loaded {path}: {text}")
     anew = sum(key.startswith(_DECODER) for key in own) * (not decoded)
     unused = [key for key in given if key not in fitting]
@@ -135,11 +137,9 @@ def load_backbone(
     return matched
 
 
-def _refuse_random(
-    model: nn.Module, given: dict[str, Tensor], missing: list[str], path: str
+def _refuse_other_shapes(
+    own: dict[str, Tensor], given: dict[str, Tensor], missing: list[str], path: str
 ) -> None:
-    """Raise an error where weights that should have come would stay random."""
-    own = model.state_dict()
     for key in missing:
         if key not in given:
             continue
@@ -150,6 +150,10 @@ def _refuse_random(
             f"{_shape(own[key])} in the model; give model.backbone{places} of "
             "pre-training, or PretrainedLoader allow_partial=True"
         )
+
+
+def _refuse_random(model: nn.Module, missing: list[str], path: str) -> None:
+    """Raise an error where weights that nothing trains would stay random."""
     trained = {
         name.rpartition(".")[0]
         for name, parameter in model.named_parameters()

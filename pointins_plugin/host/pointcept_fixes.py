@@ -134,7 +134,7 @@ def _with_a_worker(build):
             place = os.path.abspath(train.get("data_root") or "data")
             raise UserError(
                 f"data.train: {train.type} has not one batch of scenes (looked for in "
-                f"{place}); set data_root, or POINTINS_DATA to the folder of data sets"
+                f"{place}); set data.train.data_root, or POINTINS_DATA if it is read"
             ) from None
         return loader
 

@@ -12,6 +12,7 @@ from pointins_plugin.host import (
     Point,
     build_criteria,
     build_model,
+    get_root_logger,
     in_evaluation,
     offset2batch,
 )
@@ -91,6 +92,7 @@ class OffsetAuxSegmentor(ScheduledModel):
         self.criteria = build_criteria(criteria or [CROSS_ENTROPY])
         self.targets = targets
         self.token_size = token_size
+        self._looked = False  # whether labels have instances
         self.offset_branch = None
         if offset_branch is not None:
             self.offset_branch = build_model({"type": "OffsetBranch", **offset_branch})
@@ -178,7 +180,7 @@ class OffsetAuxSegmentor(ScheduledModel):
         if self.targets == "labels" and not labelled:
             raise UserError(
                 "batch: instance is not there, which OffsetAuxSegmentor's targets "
-                '"labels" needs; collect it (InstanceParser makes instance_centroid), '
+                '"labels" needs; collect it (ThingInstances makes instance_centroid), '
                 'or set targets="self"'
             )
         if labelled and self.targets != "self":
@@ -190,6 +192,13 @@ class OffsetAuxSegmentor(ScheduledModel):
     def _labelled_loss(self, input_dict, tokens, owner, shift) -> Tensor:
         coord, offset = input_dict["coord"].float(), input_dict["offset"]
         instance = input_dict["instance"]
+        if not self._looked:  # once, as it waits for the GPU
+            self._looked = True
+            if not bool((instance >= 0).any()):
+                get_root_logger().warning(
+                    "OffsetAuxSegmentor: no point of the first batch has an instance; "
+                    'where scenes have none, offsets learn by targets="self"'
+                )
         batch = offset2batch(offset)
         centroid = input_dict.get("instance_centroid")
         if centroid is None:

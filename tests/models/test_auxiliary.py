@@ -13,6 +13,7 @@ from toy_scenes import BACKBONE, PRIOR, scene
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import build_model
+from pointins_plugin.models import auxiliary
 from pointins_plugin.models.tokens import cell_tokens
 
 BRANCH = {
@@ -153,6 +154,20 @@ def test_points_without_instance_do_not_count():
     assert nothing["offset_loss"] == 0
     nothing["loss"].backward()
     assert net.offset_head.mlp[0].weight.grad.abs().sum() == 0
+
+
+def test_labels_without_an_instance_are_told_once(monkeypatch):
+    told = []
+    log = SimpleNamespace(warning=told.append)
+    monkeypatch.setattr(auxiliary, "get_root_logger", lambda: log)
+    step(model(), batch())
+    assert not told
+    net, data = model(), batch()
+    data["instance"][:] = -1
+    for _ in range(2):
+        step(net, data)
+    (line,) = told
+    assert 'targets="self"' in line
 
 
 def test_targets_may_be_its_own_beside_labels():
