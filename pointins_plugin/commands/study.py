@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.files import make_folder, write_text
-from pointins_plugin.host import STOP_CODES, StopSignals
+from pointins_plugin.host import STOP_CODES, StopSignals, build_dataset
 from pointins_plugin.options import Parser, non_negative, positive
-from pointins_plugin.study.geometry import measure_geometry
+from pointins_plugin.study.geometry import geometry_config, measure_geometry
 from pointins_plugin.study.ladder import (
     FINETUNING,
     LADDER,
@@ -48,7 +48,12 @@ _LOG = "unit.log"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to a parser."""
     add = parser.add_argument
-    add("--data", nargs="+", metavar="NAME", help="rooms, mosd, streets (default: all)")
+    add(
+        "--data",
+        nargs="+",
+        metavar="NAME",
+        help="rooms, mosd, streets (default: all here)",
+    )
     add("--rows", nargs="+", metavar="NAME", help="default: all; see --dry-run")
     add("--parts", nargs="+", choices=PARTS, help="of the rows (default: both)")
     add("--seeds", nargs="+", type=non_negative, help="default: the study's")
@@ -130,6 +135,8 @@ def run(words: Sequence[str] | None = None) -> None:
     failed = None
     if not args.report:
         units = ladder.units(args.parts, args.data, args.rows, args.seeds)
+        if args.data is None:  # what is named must be there
+            units = _with_data(ladder, units, args.size)
         states = {unit: _state(ladder, unit, args) for unit in units}
         if args.dry_run:
             for unit, word in states.items():
@@ -147,6 +154,22 @@ def run(words: Sequence[str] | None = None) -> None:
 def _named(ladder: Ladder, name: str) -> list[Unit]:
     data, row, seed = name.split("/")
     return ladder.units(PARTS, [data], [row], [int(seed)])
+
+
+def _with_data(ladder: Ladder, units: Sequence[Unit], size: str) -> list[Unit]:
+    """Return the units whose scenes are here, and print which data sets are not."""
+    here = {}
+    for unit in units:
+        if unit.data in here:
+            continue
+        here[unit.data] = True
+        try:
+            build_dataset(geometry_config(ladder, unit.data, unit.seed, size).data.val)
+        except UserError as error:
+            here[unit.data] = False
+            why = str(error).partition(";")[0]
+            print(f"{unit.data} is left out: {why} (POINTINS_DATA)", flush=True)
+    return [unit for unit in units if here[unit.data]]
 
 
 def _state(ladder: Ladder, unit: Unit, args: argparse.Namespace) -> str:

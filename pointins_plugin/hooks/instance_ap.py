@@ -12,7 +12,7 @@ from pointins_plugin.evaluation.instance_ap import (
     scene_overlaps,
 )
 from pointins_plugin.evaluation.instance_scene import batch_scenes
-from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.hooks.labelled import LabelledValidationHook
 from pointins_plugin.host import HOOKS, HOST, comm, to_numpy, unwrapped
 
 _KEYS = ("map", "ap50", "ap25")
@@ -90,7 +90,7 @@ def ignored_classes(
 
 
 @HOOKS.register_module()
-class InstanceAPEvaluator(ValidationHook):
+class InstanceAPEvaluator(LabelledValidationHook):
     """Score predicted instances after every epoch by the ScanNet procedure.
 
     The model returns ``pred_classes``, ``pred_scores`` (K,) and ``pred_instance`` (N,)

@@ -7,7 +7,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.panoptic_quality import PanopticQuality
 from pointins_plugin.evaluation.panoptic_scene import add_scene, panoptic_scenes
 from pointins_plugin.hooks.instance_ap import class_indices
-from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.hooks.labelled import LabelledValidationHook
 from pointins_plugin.host import HOOKS, comm, to_numpy, unwrapped
 
 _NAME = "PanopticEvaluator"
@@ -19,7 +19,7 @@ _ROWS = ("pq", "sq", "rq", "iou")
 
 
 @HOOKS.register_module()
-class PanopticEvaluator(ValidationHook):
+class PanopticEvaluator(LabelledValidationHook):
     """Score panoptic predictions after every epoch: PQ and its parts.
 
     The model returns ``pred_segment`` and ``pred_instance`` (N,). Every original point

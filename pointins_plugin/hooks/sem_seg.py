@@ -6,13 +6,13 @@ import numpy as np
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.semantic import confusion_matrix, semantic_scores
-from pointins_plugin.hooks.validation import ValidationHook
+from pointins_plugin.hooks.labelled import LabelledValidationHook
 from pointins_plugin.host import HOOKS, comm, to_numpy
 
 
 # On Pointcept in the place of its own: same keywords, metric and scalars, and a report.
 @HOOKS.register_module(force=True)
-class SemSegEvaluator(ValidationHook):
+class SemSegEvaluator(LabelledValidationHook):
     """Score predicted classes after every epoch: mIoU, mAcc and allAcc.
 
     The model returns ``seg_logits`` (N, C). Where the batch holds ``inverse`` and

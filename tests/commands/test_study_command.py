@@ -44,6 +44,20 @@ def geometry(monkeypatch):
     return measured
 
 
+@pytest.fixture(autouse=True)
+def absent(monkeypatch):
+    """Pretend that data sets are here, but those that a test names."""
+    missing = set()
+
+    def build(options):
+        for name in missing:
+            if name in str(options):
+                raise UserError(f"data folder {name} does not exist; put it there")
+
+    monkeypatch.setattr(study, "build_dataset", build)
+    return missing
+
+
 class Starter:
     """Runs units in this process; hands out processes that end at once, or wait."""
 
@@ -158,6 +172,17 @@ def test_a_smoke_run_is_the_ladder_with_one_seed(started, capsys):
     assert all("-seed2:" in line for line in lines)
     study.run([*options, "--rows", "odr-only", "--dry-run"])
     assert "mosd-odr-only-seed2" in capsys.readouterr().out
+
+
+def test_data_that_is_not_here_is_left_out_unless_it_is_named(started, absent, capsys):
+    _, options = started
+    absent.add("mosd")
+    study.run([*options, "--dry-run"])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("mosd is left out: data folder mosd does not exist (POINT")
+    assert len(lines) == 9 * 2
+    study.run([*options, "--data", "mosd", "--dry-run"])
+    assert len(capsys.readouterr().out.splitlines()) == 9
 
 
 def test_a_failing_run_is_one_line_and_the_others_go_on(started, capsys):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks import InstanceAPEvaluator
 from pointins_plugin.hooks.instance_ap import ignored_classes
-from pointins_plugin.host import HOOKS, ConfigDict, comm, launch
+from pointins_plugin.host import HOOKS, Config, comm, launch
 
 NAMES = ["floor", "chair", "table"]
 
@@ -58,12 +58,14 @@ def evaluator(tmp_path, model=None, data=None, **options):
     hook.trainer = SimpleNamespace(
         model=model or Knowing(),
         val_loader=[batch("a"), batch("b")],
-        cfg=SimpleNamespace(
-            save_path=str(tmp_path),
-            seed=3,
-            evaluate=True,
-            resume=False,
-            data=ConfigDict(data),
+        cfg=Config(
+            dict(
+                save_path=str(tmp_path),
+                seed=3,
+                evaluate=True,
+                resume=False,
+                data=data,
+            )
         ),
         comm_info={},
         logger=logging.getLogger("test"),

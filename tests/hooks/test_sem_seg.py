@@ -16,6 +16,7 @@ from toy_scenes import BACKBONE, scene
 from pointins_plugin.errors import UserError
 from pointins_plugin.hooks import SemSegEvaluator
 from pointins_plugin.host import build_model, collate_fn, comm, launch
+from pointins_plugin.host.standalone.config import Config
 from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
 
@@ -37,12 +38,14 @@ def evaluator(tmp_path, batches, **options):
     hook.trainer = SimpleNamespace(
         model=Constant(),
         val_loader=batches,
-        cfg=SimpleNamespace(
-            save_path=str(tmp_path),
-            seed=3,
-            evaluate=True,
-            resume=False,
-            data=SimpleNamespace(names=["a", "b"], num_classes=2, ignore_index=-1),
+        cfg=Config(
+            dict(
+                save_path=str(tmp_path),
+                seed=3,
+                evaluate=True,
+                resume=False,
+                data=dict(names=["a", "b"], num_classes=2, ignore_index=-1),
+            )
         ),
         comm_info={},
         logger=logging.getLogger("test"),

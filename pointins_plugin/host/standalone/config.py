@@ -18,6 +18,7 @@ from pointins_plugin.errors import UserError
 
 from . import registry as registries
 from .config_text import to_source
+from .helper_keys import places_of_helper
 from .registry import Registry, accepted_keywords, nearest_name
 
 _BASE = "_base_"
@@ -138,10 +139,23 @@ class Config:
 
         Raises:
             UserError: a key that is neither in the config nor an option of the class
-                it would configure.
+                it would configure; a helper of the file, whose value is in its places
+                already.
         """
         for key, value in options.items():
+            places = places_of_helper(self._cfg_dict, key)
+            if places:
+                raise UserError(
+                    f"option {key}: it was used up when the config was read, setting "
+                    f"it does nothing; its value is in {_listed(places)}: set "
+                    f"{'that' if len(places) == 1 else 'those'}"
+                )
             _set_dotted(self._cfg_dict, key, value)
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def find_option(
