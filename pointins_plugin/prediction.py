@@ -8,7 +8,7 @@ import numpy as np
 
 from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.host import batch_to, in_evaluation
-from pointins_plugin.inference import SceneTransform
+from pointins_plugin.scene_transform import SceneTransform
 from pointins_plugin.tiling import Tile, blocks, tiles
 
 # Most cells among which planes are sought at once (memory), and how wide ground may be.

@@ -12,13 +12,19 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.exported import FORMAT, find_export, read_export
 from pointins_plugin.hooks.pretrained import BRANCHES, backbone_weights
-from pointins_plugin.host import MODELS, Config, build_model, load_checkpoint
-from pointins_plugin.inference import Recipe, SceneTransform, plain_values
+from pointins_plugin.host import (
+    MODELS,
+    Config,
+    build_model,
+    load_checkpoint,
+    plain_values,
+)
 from pointins_plugin.models.encoder import Encoder
 from pointins_plugin.models.heads import OffsetHead
 from pointins_plugin.models.tokens import token_stride
 from pointins_plugin.paths import config_beside, find_config
 from pointins_plugin.priors import NUM_KNOTS
+from pointins_plugin.scene_transform import Recipe, SceneTransform
 
 
 @dataclass(frozen=True)

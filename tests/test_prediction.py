@@ -12,9 +12,9 @@ from toy_encoder import boxes, write_run
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import Grouping
-from pointins_plugin.inference import Recipe, SceneTransform
 from pointins_plugin.prediction import by_size, predict_instances
 from pointins_plugin.pretrained import load
+from pointins_plugin.scene_transform import Recipe, SceneTransform
 
 RECIPE = Recipe(0.02, ("coord",))
 GROUPING = Grouping(radius=0.1, bandwidth=0.2, min_size=5, planes=None)

@@ -7,8 +7,7 @@ from typing import Any
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.files import make_folder, write_text
-from pointins_plugin.host import Config, build_dataset
-from pointins_plugin.inference import plain_values
+from pointins_plugin.host import Config, build_dataset, plain_values
 from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.paths import config_root, find_config
 from pointins_plugin.study.provenance import provenance

@@ -21,8 +21,8 @@ from pointins_plugin.host import (
     collate_fn,
     default_config_parser,
     default_setup,
+    plain_values,
 )
-from pointins_plugin.inference import plain_values
 from pointins_plugin.options import Parser, non_negative, positive
 from pointins_plugin.paths import find_config
 from pointins_plugin.pictures import save_panels

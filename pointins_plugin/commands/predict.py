@@ -15,15 +15,16 @@ from tqdm import tqdm
 
 from pointins_plugin.clouds import SUFFIXES, UP_AXES, Frame, read_cloud
 from pointins_plugin.errors import UserError
-from pointins_plugin.evaluation.grouping import METHODS, Grouping
+from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.files import write_whole
-from pointins_plugin.inference import SceneTransform
+from pointins_plugin.ops.proposals import GROUPINGS
 from pointins_plugin.options import Parser, positive
 from pointins_plugin.pictures import instance_colors, save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.prediction import Prediction, predict_instances
 from pointins_plugin.pretrained import Pretrained, read_pretrained
 from pointins_plugin.scale_check import scale_doubt
+from pointins_plugin.scene_transform import SceneTransform
 from pointins_plugin.scenes import color_range
 
 FORMATS = ("ply", "npz")
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "grouping (default: what the run's config says)"
     )
     add = grouping.add_argument
-    add("--method", choices=METHODS, help="of grouping (default: components)")
+    add("--method", choices=GROUPINGS, help="of grouping (default: components)")
     add("--radius", type=float, help="of components, metres")
     add("--bandwidth", type=float, help="of modes, metres")
     add("--min-size", type=positive, help="fewest cells of an instance")

@@ -10,9 +10,8 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.label_free import offset_instances
 from pointins_plugin.ops.ground import ground_points
 from pointins_plugin.ops.planes import dominant_planes
+from pointins_plugin.ops.proposals import GROUPINGS
 from pointins_plugin.ops.smoothing import smooth_offsets
-
-METHODS = ("components", "modes")
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class Grouping:
     ground: dict[str, Any] | None = None
 
     def __post_init__(self):
-        if self.method not in METHODS:
+        if self.method not in GROUPINGS:
             raise UserError(
-                f"grouping: method {self.method!r}; use one of {', '.join(METHODS)}"
+                f"grouping: method {self.method!r}; use one of {', '.join(GROUPINGS)}"
             )
         for name in ("radius", "bandwidth"):
             if not getattr(self, name) > 0:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.evaluation.grouping import METHODS, Grouping
+from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.evaluation.label_free import (
     BASELINES,
     OffsetScore,
@@ -20,6 +20,7 @@ from pointins_plugin.evaluation.label_free import (
 )
 from pointins_plugin.hooks.validation import ValidationHook
 from pointins_plugin.host import HOOKS, batch_to, comm, in_evaluation, unwrapped
+from pointins_plugin.ops.proposals import GROUPINGS
 
 
 @HOOKS.register_module()
@@ -183,7 +184,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
                 ),
                 scene["instance"],
             )
-            for method in METHODS
+            for method in GROUPINGS
         }
         # Baselines do not change with training.
         if scene["name"] not in self._baselines:
@@ -205,7 +206,7 @@ class LabelFreeInstanceEvaluator(ValidationHook):
             offsets.update(scene["shift"], scene["true_shift"], scene["thing"])
         methods = {
             name: agnostic_ap([scene[name] for scene in scenes], self.min_region)
-            for name in (*METHODS, *self.baselines)
+            for name in (*GROUPINGS, *self.baselines)
         }
         return {
             "scenes": len(scenes),

@@ -22,9 +22,9 @@ from pointins_plugin.host import (
     load_checkpoint,
     unwrapped,
 )
-from pointins_plugin.inference import Recipe
 from pointins_plugin.models.head_input import head_input
 from pointins_plugin.paths import config_beside
+from pointins_plugin.scene_transform import Recipe
 
 BRANCHES = ("student", "teacher")
 _DECODER = "backbone.dec."

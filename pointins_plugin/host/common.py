@@ -4,6 +4,7 @@ from .standalone.batches import batch_to, to_numpy
 from .standalone.checkpoint import load_checkpoint, teacher_of_student
 from .standalone.comm import unwrapped
 from .standalone.config import import_modules
+from .standalone.config_text import plain_values
 from .standalone.env import derive_seed, in_evaluation, seeded
 from .standalone.nuscenes import CLASSES as NUSCENES_CLASSES
 from .standalone.nuscenes import NuScenesDataset
@@ -29,6 +30,7 @@ __all__ = [
     "in_evaluation",
     "load_all",
     "load_checkpoint",
+    "plain_values",
     "seeded",
     "teacher_of_student",
     "to_numpy",

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Config
-from pointins_plugin.inference import plain_values
+from pointins_plugin.host import Config, plain_values
 from pointins_plugin.paths import config_root
 
 PRETRAINING, LINEAR = "pretraining", "linear"

@@ -18,8 +18,7 @@ from typing import Any
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.files import make_folder, unwritable, write_text
-from pointins_plugin.host import STOP_CODES, Config, StopSignals
-from pointins_plugin.inference import plain_values
+from pointins_plugin.host import STOP_CODES, Config, StopSignals, plain_values
 from pointins_plugin.paths import PACKAGE
 from pointins_plugin.study.provenance import date, joined, provenance
 

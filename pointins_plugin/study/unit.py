@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Config
-from pointins_plugin.inference import plain_values
+from pointins_plugin.host import Config, plain_values
 from pointins_plugin.study.ladder import (
     LADDER,
     LINEAR,

@@ -10,7 +10,7 @@ from pointins_plugin.commands.check_data import run as check_data
 from pointins_plugin.datasets import folder
 from pointins_plugin.datasets.folder import FolderDataset
 from pointins_plugin.errors import UserError
-from pointins_plugin.inference import Recipe, SceneTransform
+from pointins_plugin.scene_transform import Recipe, SceneTransform
 from pointins_plugin.scenes import check_folder, scene_folders
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from pointins_plugin.commands import fit_prior
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import build_model
-from pointins_plugin.inference import plain_values
+from pointins_plugin.host import build_model, plain_values
 from pointins_plugin.priors import NUM_KNOTS, MagnitudePrior
 from pointins_plugin.study import ladder as module
 from pointins_plugin.study.ladder import (

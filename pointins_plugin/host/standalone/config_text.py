@@ -1,8 +1,8 @@
-"""Configurations as Python text that reads back equal."""
+"""Configurations as Python text that reads back equal, and as plain containers."""
 
 import keyword
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,3 +76,12 @@ def _atom(value: Any, where: str) -> str:
         f"config: {where} is a {type(value).__name__}, which config.py cannot hold; "
         "use plain numbers, text, lists and dictionaries"
     )
+
+
+def plain_values(value: Any) -> Any:
+    """Return nested containers as plain dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item) for item in value]
+    return value

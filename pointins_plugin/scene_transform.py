@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Compose, collate_fn, seeded
+from pointins_plugin.host import Compose, collate_fn, plain_values, seeded
 from pointins_plugin.ops.normals import estimate_normals
 from pointins_plugin.scenes import (
     color_range,
@@ -143,15 +143,6 @@ def _kept(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         else:
             kept.append(plain_values(step))
     return kept
-
-
-def plain_values(value: Any) -> Any:
-    """Return nested containers as plain dictionaries and lists."""
-    if isinstance(value, Mapping):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(item) for item in value]
-    return value
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from toy_encoder import CONFIG, boxes
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import Compose, Config
-from pointins_plugin.inference import Recipe, SceneTransform
 from pointins_plugin.paths import config_root, find_config
+from pointins_plugin.scene_transform import Recipe, SceneTransform
 from pointins_plugin.transforms.tracked_affine import CENTRES, TrackedAffine
 
 RECIPE = Recipe(
