@@ -147,6 +147,21 @@ def test_scratch_has_no_pre_training_and_probes_a_random_backbone(ladder):
     assert tuned.hooks[0].type == "CheckpointLoader"
 
 
+@pytest.mark.parametrize("data", ["rooms", "mosd", "streets"])
+def test_rows_are_tuned_alike_but_for_their_weights(ladder, data):
+    random, trained = (
+        ladder.config(unit(ladder, row, data), "finetuning100", "small")
+        for row in ("scratch", "dos")
+    )
+    differ = [
+        key
+        for key in sorted({*random} | {*trained})
+        if random.get(key) != trained.get(key)
+    ]
+    assert differ == ["hooks"]
+    assert random.hooks[1:] == trained.hooks[1:]
+
+
 def test_few_labels_take_as_many_steps(ladder):
     each = unit(ladder, "dos")
     few, all_ = (
