@@ -154,8 +154,16 @@ def backbone_tokens(
 
     Returns:
         The token-level Point and the vectors of ``up_cast``.
+
+    Raises:
+        UserError: the points have another number of features than the backbone takes.
     """
-    output = backbone(point)
+    given = point.feat.shape[1]
+    try:
+        output = backbone(point)
+    except (RuntimeError, ValueError, AssertionError):
+        _check_channels(backbone, given)
+        raise
     if isinstance(output, Tensor):  # backbones older than Point return features
         point["feat"] = output
         output = point
@@ -296,3 +304,15 @@ def cube_mask(
     keys, cube = torch.unique(pack_cells(cells, batch), return_inverse=True)
     order = to_device(torch.randperm(len(keys), generator=generator), cube.device)
     return (order < int(len(keys) * ratio))[cube]
+
+
+def _check_channels(backbone: nn.Module, given: int) -> None:
+    """Say so where a backbone failed because it takes another number of features."""
+    first = getattr(backbone, "embedding", backbone)
+    channels = getattr(first, "in_channels", None)
+    if isinstance(channels, int) and given != channels:
+        raise UserError(
+            f"{type(backbone).__name__}: the batch's feat has {given} channels, the "
+            f"backbone was built for {channels}: set in_channels or the feat_keys of "
+            "Collect"
+        ) from None

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pointins_plugin.errors import UserError
 from pointins_plugin.host import Point
 from pointins_plugin.models.tokens import (
     backbone_tokens,
@@ -156,6 +157,27 @@ def test_point_features_are_averaged_to_tokens():
     torch.testing.assert_close(tokens.origin_coord, tokens.coord + 1)
     assert input_to_token(tokens).tolist() == [0, 0, 1, 2, 1, 3, 4, 4]
     assert relative.shape == (5, 0)
+
+
+class Linear(torch.nn.Module):
+    """A backbone that fails by itself on features that it was not built for."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.embedding = torch.nn.Linear(channels, 2)
+        self.embedding.in_channels = channels
+
+    def forward(self, point):
+        return self.embedding(point.feat)
+
+
+def test_features_of_another_number_are_told():
+    with pytest.raises(UserError, match=r"feat has 1 channels.*built for 6"):
+        backbone_tokens(Linear(6), Point(flat_points()), 0)
+    backbone = Linear(6)
+    backbone.embedding.in_channels = 1  # as it should be: what failed is not this
+    with pytest.raises(RuntimeError, match="mat1"):
+        backbone_tokens(backbone, Point(flat_points()), 0)
 
 
 def test_one_cell_a_token_changes_nothing():
