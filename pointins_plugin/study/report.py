@@ -49,11 +49,11 @@ _WITHOUT_LABELS = [
 _DIFFERENCES = (
     "Differences, here and below, are means over runs with the same seed, ± half the "
     "95 % interval (Student's t). Two or three seeds say little of their own spread, "
-    "so the deviation between seeds is pooled over all rows of a data set that have "
-    "several; a table's last line gives the interval of a single seed and, in "
-    "brackets, the degrees of freedom. *Noise*: zero is inside. *Met* or *not met*: "
-    "what was expected is outside, else *undecided*. Seeds change weights, views and "
-    "sampling, never the scenes."
+    "so the deviation between seeds is pooled over all rows of a data set and kind of "
+    "backbone that have several; a table's last line gives the interval of a single "
+    "seed and, in brackets, the degrees of freedom. *Noise*: zero is inside. *Met* or "
+    "*not met*: what was expected is outside, else *undecided*. Seeds change weights, "
+    "views and sampling, never the scenes."
 )
 
 
@@ -203,31 +203,42 @@ class Report:
             columns = [c for c in every if any(self._gains(data, r, c) for r in rows)]
             if not columns:
                 continue
-            spreads = [self._deviation(data, c) for c in columns]
+            spreads = {
+                (sparse, c): self._deviation(data, c, sparse)
+                for sparse in {row.sparse for row in rows}
+                for c in columns
+            }
             lines = [
                 [row.title]
                 + [
-                    difference(self._gains(data, row, c), spread, c.digits)
-                    for c, spread in zip(columns, spreads, strict=True)
+                    difference(
+                        self._gains(data, row, c), spreads[row.sparse, c], c.digits
+                    )
+                    for c in columns
                 ]
                 for row in rows
             ]
-            worth = [
-                worth_of_one(spread, c.digits)
-                for c, spread in zip(columns, spreads, strict=True)
-            ]
+            usual = min(row.sparse for row in rows)
+            worth = [worth_of_one(spreads[usual, c], c.digits) for c in columns]
             if any(cell != "-" for cell in worth):
                 lines.append(["*one seed*", *worth])
             head = f"difference to {self.ladder.rows[base].title}"
             tables.append(table([head, *(c.title for c in columns)], lines))
         return "\n\n".join(tables) or None
 
-    def _deviation(self, data: str, column: Column) -> Deviation:
-        """Return that of a difference of two rows in one seed, from all rows."""
-        rows = (by_seed(column, self.of(data, name)) for name in self.ladder.rows)
+    def _deviation(self, data: str, column: Column, sparse: bool) -> Deviation:
+        """Return that of a difference of two rows in one seed, from all rows.
+
+        Those of the sparse backbone are apart: another network has another spread.
+        """
+        rows = (by_seed(column, self.of(data, r.name)) for r in self._alike(sparse))
         return Deviation.between(
             [value for value in row.values() if math.isfinite(value)] for row in rows
         )
+
+    def _alike(self, sparse: bool) -> list[Row]:
+        """Return the rows of one kind of backbone."""
+        return [row for row in self.ladder.rows.values() if row.sparse == sparse]
 
     def _gains(self, data: str, row: Row, column: Column) -> list[float]:
         """Return a row's values less those of the row it is beside, a seed each."""
@@ -256,9 +267,9 @@ class Report:
             return claim.gains(*(self.of(data, name) for name in names))
 
         if claim.other is None:
-            deviation = self._deviation(data, claim.own)
+            deviation = self._deviation(data, claim.own, row.sparse)
         else:
-            deviation = Deviation.pooled(gains(r) for r in self.ladder.rows.values())
+            deviation = Deviation.pooled(gains(r) for r in self._alike(row.sparse))
         return claim.cell(gains(row), deviation)
 
     def where(self) -> str:

@@ -199,6 +199,21 @@ def test_a_verdict_needs_what_was_expected_outside_the_interval():
     assert verdict([9.0], Deviation(float("nan"), 0), 3.5) == "undecided"
 
 
+def test_each_kind_of_backbone_has_a_deviation_of_its_own(ladder):
+    usual = [result("dos", 0, 18.0, 0.3), result("dos", 1, 22.0, 0.3)]
+    usual += [result("pointins-spatial", seed, 30.0, 0.5) for seed in (0, 1)]
+    alone = Report(ladder, usual).differences("mosd", "ladder")
+    # by hand: squares 8 of two degrees, variance 4, of a difference 8: 4.303 * 2.83
+    assert "| *one seed* | ± 12.2 (2) |" in alone
+    sparse = [result("dos-spunet", 0, 1.0, 0.1), result("dos-spunet", 1, 41.0, 0.1)]
+    sparse += [result("pointins-spunet", seed, 9.0, 0.1) for seed in (0, 1)]
+    both = Report(ladder, usual + sparse)
+    assert both.differences("mosd", "ladder") == alone
+    # the sparse rows' own is ten times as wide
+    own = both.differences("mosd", "ablations").split("difference to DOS, sparse")[1]
+    assert "| *one seed* | ± 121.7 (2) |" in own
+
+
 def test_differences_are_taken_seed_by_seed():
     assert paired(seeds(11.0, 13.0), {1: 10.0, 0: 8.0, 2: 5.0}) == [3.0, 3.0]
     assert paired({1: 11.0}, {0: 8.0}) == []  # no seed is both's
