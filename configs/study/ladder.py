@@ -7,7 +7,8 @@ the place of the config's, those under `change` are merged into them. A config o
 starts from random weights. Differences are taken to DOS, or to the row `beside`.
 """
 
-# `small`: a training run takes at most six minutes of two cores. `quick`: a smoke run.
+# `small`: a training run is made for six minutes of two cores (docs/study.md has those
+# that took longer). `quick`: a smoke run.
 # `narrow`, `wide`: as `small`, with networks of half and twice the widths, to see what
 # hangs on the size of the network; runs of `wide` take two to three times as long.
 # `large`: ten times the tokens and steps and Sonata's width, for one modern GPU.

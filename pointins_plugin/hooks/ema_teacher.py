@@ -63,7 +63,8 @@ class EMATeacherHook(HookBase):
         momentum_final: momentum at the end of the schedule, along a cosine.
 
     Raises:
-        UserError: before training, if the model names no pairs.
+        UserError: a momentum outside [0, 1]; before training, if the model names no
+            pairs; at a step, if student and teacher differ in more than values.
 
     Source: Sonata's schedule (.994 to 1).
     """

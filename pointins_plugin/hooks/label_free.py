@@ -56,6 +56,10 @@ class LabelFreeInstanceEvaluator(ValidationHook):
 
     Writes a table to the log and ``filename``; the metric is AP50 of components.
     Nothing is evaluated where the config says ``evaluate=False``.
+
+    Raises:
+        UserError: an unknown baseline; before training, a model without an offset
+            branch, or a baseline that is not installed; scenes without instances.
     """
 
     def __init__(

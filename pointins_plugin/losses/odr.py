@@ -94,8 +94,9 @@ def regularize_offset(
             a concentration off the axes survives the former, not the latter).
         direction_prior: object with ``quantile(axis, u)``; uniform on [-1, 1] when
             None. ``"random_rotation"`` knows the uniform sphere only.
-        rounds: number of rotations; 5 halve a tight cone's concentration, 20 make it
-            uniform.
+        rounds: number of rotations; a tight cone has lost its mean after one, and
+            the largest eigenvalue of its second moment (uniform: 1/3) is .39 after 5,
+            .34 after 20.
         magnitude: whether lengths are regularised.
         batch: (N,) cloud of every point, when ranks are taken per cloud.
         generator: CPU generator for ties and rotations.

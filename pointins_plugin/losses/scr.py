@@ -215,7 +215,8 @@ class SCRLoss(nn.Module):
         segments: ``"kmeans"`` or ``"none"``: components stay inside a segment.
         num_segments: K of k-means.
         radius: in token pitches; None: the spatial graph asks no centres.
-        num_neighbours: spatial neighbours of the spatial graph.
+        num_neighbours: spatial neighbours of the spatial graph; inside a branch
+            they are the branch's (``OffsetBranch``).
         max_edge: longest edge of the spatial graph in token pitches, None for no limit.
         min_size: fewest tokens of a pseudo-instance; the paper's number is unknown.
         drop_huge: largest reach of a pseudo-instance in medians of the magnitude

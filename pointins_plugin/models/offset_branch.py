@@ -67,6 +67,9 @@ class OffsetBranch(nn.Module):
             what is then excluded in place of planes, which take the sides of cars.
         num_neighbours: spatial neighbours found once for planes and SCR.
 
+    Raises:
+        ValueError: options that contradict each other.
+
     Source: PointINS, offset branch.
     """
 

@@ -89,9 +89,9 @@ class PointINS(ScheduledModel):
     ``semantic`` and ``offset_branch`` say what the student learns from it. With
     ``offset_branch=None`` the model is the objective's own method (DOS, Sonata).
 
-    ``EMATeacherHook`` averages the teacher and ``ModelHook`` moves the schedules:
-    training without them is refused. A loop of one's own calls ``set_progress``
-    before each step and averages ``ema_pairs()`` after it.
+    ``EMATeacherHook`` (or ``momentum_base``) averages the teacher and ``ModelHook``
+    moves the schedules: training without them is refused. A loop of one's own calls
+    ``set_progress`` before each step and averages ``ema_pairs()`` after it.
 
     Without ``semantic`` the keywords are those of Pointcept's ``Sonata-v1m1``, its
     defaults included, so that an existing config becomes instance-aware by another
