@@ -115,6 +115,21 @@ def test_probes_differ_in_backbone_and_start_only(data, task):
     assert ft.model == dec.model
 
 
+SHORT = [
+    *(f"{data}-{task}-{{}}" for data in ("rooms", "mosd") for task in TASKS),
+    *(f"{data}-{task}-{{}}-spunet" for data in ("rooms", "mosd") for task in TASKS),
+    *(f"streets-{task}-{{}}" for task in ("panoptic", "semseg")),
+]
+
+
+@pytest.mark.parametrize("stem", SHORT)
+def test_short_schedules_tune_at_the_rates_of_random_weights(stem):
+    ft, scratch = (read(stem.format(probe)) for probe in ("ft", "scratch"))
+    assert {k for k in {*ft} | {*scratch} if ft.get(k) != scratch.get(k)} == {"hooks"}
+    assert ft.hooks[0].type == "PretrainedLoader"
+    assert scratch.hooks[1:] == ft.hooks[1:]
+
+
 @pytest.mark.parametrize("data", ["rooms", "mosd"])
 def test_small_encoders_are_those_of_pre_training(data):
     pretrain = read(f"{data}-pretrain").model.backbone

@@ -2,6 +2,4 @@
 
 _base_ = ["mosd-insseg-ft-spunet.py"]
 
-optimizer = {{_base_.scratch_optimizer}}
-scheduler = dict(max_lr=0.006)
 hooks = {{_base_.scratch_hooks}}

@@ -1,8 +1,8 @@
-"""PointGroup on mOSD table tops from random weights, for comparison."""
+"""PointGroup on mOSD table tops from random weights, for comparison.
+
+Row `scratch` of the study (docs/study.md) is fine-tuned by this.
+"""
 
 _base_ = ["mosd-insseg-ft.py"]
 
-optimizer = {{_base_.scratch_optimizer}}
-scheduler = {{_base_.scratch_scheduler}}
-param_dicts = {{_base_.scratch_param_dicts}}
 hooks = {{_base_.scratch_hooks}}

@@ -7,4 +7,6 @@ _base_ = ["mosd-semseg-lin-spunet.py"]
 
 model = dict(freeze_backbone=False)
 param_dicts = None
-scheduler = dict(max_lr=0.002)
+# As random weights: so short a schedule ends early at the rates of long ones.
+optimizer = {{_base_.scratch_optimizer}}
+scheduler = dict(max_lr=0.006)

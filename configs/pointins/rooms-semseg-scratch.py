@@ -2,7 +2,4 @@
 
 _base_ = ["rooms-semseg-ft.py"]
 
-optimizer = {{_base_.scratch_optimizer}}
-scheduler = {{_base_.scratch_scheduler}}
-param_dicts = {{_base_.scratch_param_dicts}}
 hooks = {{_base_.scratch_hooks}}

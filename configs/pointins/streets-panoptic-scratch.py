@@ -1,9 +1,10 @@
-"""Panoptic segmentation of procedural streets from random weights, for comparison."""
+"""Panoptic segmentation of procedural streets from random weights, for comparison.
+
+Row `scratch` of the study (docs/study.md) is fine-tuned by this.
+"""
 
 _base_ = ["streets-panoptic-ft.py"]
 
-scheduler = dict(max_lr=[0.004, 0.004])
-param_dicts = [dict(keyword="block", lr=0.004)]
 hooks = [
     dict(type="CheckpointLoader"),
     dict(type="IterationTimer", warmup_iter=2),

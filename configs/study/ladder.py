@@ -21,19 +21,6 @@ starts from random weights. Differences are taken to DOS, or to the row `beside`
 # scenes of mOSD is 34, at 780 it is 52, at other rates less.
 class_head = {"param_dicts": [dict(keyword="seg_head", lr=0.1)]}
 class_rate = {"scheduler.max_lr": [0.1, 0.01]}
-# All rows are tuned at the rates that random weights have in the configs. Those for
-# pre-trained weights are three times (streets: for blocks ten times) lower, as they are
-# where training is long; here the loss is then still far from its end.
-instance_rates = {
-    "optimizer.lr": 0.006,
-    "param_dicts": [dict(keyword="block", lr=0.0006)],
-    "scheduler.max_lr": [0.006, 0.0006],
-}
-panoptic_rates = {
-    "optimizer.lr": 0.004,
-    "param_dicts": [dict(keyword="block", lr=0.004)],
-    "scheduler.max_lr": [0.004, 0.004],
-}
 # Rooms of evaluation have layouts and furniture that no room of training has: every
 # class is split by style (straight sofas are trained on, those with a chaise tested)
 # or by proportions, for pre-training and probes alike; see datasets/room_shapes.py.
@@ -79,7 +66,6 @@ sizes = dict(
                 "epoch": 30,
                 "eval_epoch": 1,
                 "mix_prob": 0,
-                **instance_rates,
             },
         ),
         rooms=dict(
@@ -99,7 +85,6 @@ sizes = dict(
                 "epoch": 12,
                 "eval_epoch": 1,
                 "mix_prob": 0,
-                **instance_rates,
             },
         ),
         streets=dict(
@@ -119,7 +104,6 @@ sizes = dict(
                 "epoch": 12,
                 "eval_epoch": 1,
                 "mix_prob": 0,
-                **panoptic_rates,
             },
         ),
     ),
@@ -136,7 +120,7 @@ sizes = dict(
 )
 sizes["narrow"] = sizes["wide"] = sizes["small"]
 del rooms_of, streets_of, once, quick_stages, large, large_stages
-del class_head, class_rate, instance_rates, panoptic_rates
+del class_head, class_rate
 
 # Networks that differ from the configs': of the rows' own backbone and of the sparse
 # one. `shared` is for all stages of a run, `frozen` for probes of a frozen backbone.
