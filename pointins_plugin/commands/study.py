@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rows", nargs="+", metavar="NAME", help="default: all; see --dry-run")
     add("--parts", nargs="+", choices=PARTS, help="of the rows (default: both)")
     add("--seeds", nargs="+", type=non_negative, help="default: the study's")
+    add(
+        "--tuned-seeds",
+        nargs="+",
+        type=non_negative,
+        metavar="SEED",
+        help="of which rows of the ladder are fine-tuned (default: the last)",
+    )
     add("--skip", nargs="+", choices=STAGES, default=[], help="stages to leave out")
     add("--no-finetuning", action="store_true", help="leave out fine-tuning")
     add(
@@ -121,7 +128,7 @@ def run(words: Sequence[str] | None = None) -> None:
             f"{', '.join(ladder.values['sizes'])}"
         )
     if args.unit:
-        (unit,) = _named(ladder, args.unit)
+        (unit,) = _named(ladder, args.unit, args.tuned_seeds)
         run_unit(
             ladder,
             unit,
@@ -134,7 +141,9 @@ def run(words: Sequence[str] | None = None) -> None:
         return
     failed = None
     if not args.report:
-        units = ladder.units(args.parts, args.data, args.rows, args.seeds)
+        units = ladder.units(
+            args.parts, args.data, args.rows, args.seeds, args.tuned_seeds
+        )
         if args.data is None:  # what is named must be there
             units = _with_data(ladder, units, args.size)
         states = {unit: _state(ladder, unit, args) for unit in units}
@@ -151,9 +160,9 @@ def run(words: Sequence[str] | None = None) -> None:
         raise UserError(failed)
 
 
-def _named(ladder: Ladder, name: str) -> list[Unit]:
+def _named(ladder: Ladder, name: str, tuned_seeds: Sequence[int] | None) -> list[Unit]:
     data, row, seed = name.split("/")
-    return ladder.units(PARTS, [data], [row], [int(seed)])
+    return ladder.units(PARTS, [data], [row], [int(seed)], tuned_seeds)
 
 
 def _with_data(ladder: Ladder, units: Sequence[Unit], size: str) -> list[Unit]:
@@ -280,6 +289,8 @@ def _start(
     words += ["--out", str(args.out), "--results", str(args.results)]
     if args.skip:
         words += ["--skip", *args.skip]
+    if args.tuned_seeds:
+        words += ["--tuned-seeds", *map(str, args.tuned_seeds)]
     environment = child_environment()
     environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
     gpus = _gpus()

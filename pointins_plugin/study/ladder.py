@@ -132,16 +132,26 @@ class Ladder:
         data: Sequence[str] | None = None,
         rows: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
+        tuned_seeds: Sequence[int] | None = None,
     ) -> list[Unit]:
         """Return what there is to run, a seed after the other.
 
         Rows that are named run on all data sets that are named, whatever their part.
+
+        Args:
+            parts: of the rows.
+            data: names of data sets; those of the parts when None.
+            rows: names; all when None.
+            seeds: those of the parts when None.
+            tuned_seeds: with which the whole is fine-tuned; the study's when None.
 
         Raises:
             UserError: a name that the study has not.
         """
         _check("data", data or (), self.values["data"])
         _check("rows", rows or (), self.rows)
+        if tuned_seeds is None:
+            tuned_seeds = self.values["seeds"]["trained"]
         found = []
         for part in parts:
             own = self.values[part]
@@ -150,7 +160,7 @@ class Ladder:
                     if data and name not in data:
                         continue
                     chosen = [row for row in rows or own["rows"] if row in own["rows"]]
-                    trained = seed in self.values["seeds"]["trained"]
+                    trained = seed in tuned_seeds
                     found += [
                         Unit(name, self.rows[row], seed, trained) for row in chosen
                     ]

@@ -234,6 +234,25 @@ def test_heads_are_trained_where_that_is_asked_for(monkeypatch, tmp_path):
     ]
 
 
+def test_a_run_tunes_with_the_seeds_that_are_asked_for(fake, monkeypatch, tmp_path):
+    def start(command, *given, **options):
+        if "--unit" not in command:
+            return run(command, *given, **options)
+        study.run(command[command.index("study") + 1 :])
+        return run([sys.executable, "-S", "-c", ""])
+
+    run = subprocess.Popen
+    monkeypatch.setattr(study.subprocess, "Popen", start)
+    words = ["--data", "mosd", "--rows", "dos", "--seeds", "1", "2", "--jobs", "1"]
+    words += ["--out", str(tmp_path / "exp"), "--results", str(tmp_path / "docs")]
+    study.run([*words, "--tuned-seeds", "1"])
+    done = [
+        unit.read_result(tmp_path / f"docs/runs/mosd-dos-seed{seed}.json")["stages"]
+        for seed in (1, 2)
+    ]
+    assert ["finetuning10" in stages for stages in done] == [True, False]
+
+
 def test_a_signal_stops_the_runs_and_the_study(started):
     starter, options = started
     starter.wait = True

@@ -254,6 +254,9 @@ def test_trained_heads_and_fine_tuning_take_one_seed(ladder):
     *others, last = [unit.stages() for unit in units]
     assert others == [[PRETRAINING, LINEAR]] * 2
     assert last == [*STAGES]
+    few = ladder.units(data=["mosd"], rows=["dos", "odr-only"], tuned_seeds=[1])
+    tuned = {unit.name for unit in few if "finetuning10" in unit.stages()}
+    assert tuned == {"mosd-dos-seed1"}
 
 
 def widths(backbone):
