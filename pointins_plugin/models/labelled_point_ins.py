@@ -12,8 +12,9 @@ from pointins_plugin.models.point_ins import PointINS, token_labels
 class LabelledPointINS(PointINS):
     """PointINS whose targets are the true offsets of a labelled batch.
 
-    Views, masks, matching, semantic objective and loss are those of ``PointINS``; ODR
-    and SCR have no say. Points without an instance have no target. It is something to
+    Views, masks, matching, semantic objective and loss are those of ``PointINS``; what
+    ODR and SCR make of the teacher has no say (their modes that act on the student do:
+    leave those out). Points without an instance have no target. It is something to
     compare with, no method of pre-training: it sees the labels.
 
     Batch: as of ``PointINS``; ``global_instance`` (N,) and ``global_instance_centroid``
