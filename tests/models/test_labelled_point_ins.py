@@ -74,7 +74,9 @@ def test_targets_are_the_true_offsets_of_things():
     torch.testing.assert_close(target.mask, thing)
     end = latest["teacher_coord"][thing] + target.shift[thing]
     centroids = data["global_instance_centroid"].unique(dim=0)
-    assert torch.cdist(end, centroids).min(1).values.max() < 1e-4
+    # Subtracted: by products, as of many rows, cdist is off by more on some processors.
+    between = torch.cdist(end, centroids, compute_mode="donot_use_mm_for_euclid_dist")
+    assert between.min(1).values.max() < 1e-4
     assert output["target_share"] == thing.float().mean()
 
 
