@@ -231,6 +231,22 @@ def test_presets_are_spelled_out_and_twins_differ_in_nothing_else():
         assert all(theirs[key] == value for key, value in simple.items())
 
 
+@pytest.mark.parametrize("objective", ["", "-sonata-offset", "-dos", "-sonata"])
+@pytest.mark.parametrize("data", ["mosd", "rooms"])
+def test_short_sparse_pretraining_differs_in_the_pace_of_norms_alone(data, objective):
+    """At the host's momentum the teacher's targets are flat for half of a run."""
+
+    def hooks(suffix):
+        name = f"{data}-pretrain{objective}{suffix}.py"
+        cfg = Config.fromfile(config_root() / "pointins" / name)
+        return [dict(hook) for hook in cfg.hooks]
+
+    pace = {"type": "NormMomentum", "momentum": 0.1}
+    sparse = hooks("-spunet")
+    assert pace in sparse
+    assert [hook for hook in sparse if hook != pace] == hooks("")
+
+
 def test_mosd_normals_face_the_camera(mosd_dir):
     """Of what one camera sees of an object, most faces away from the seen one's centre.
 

@@ -5,7 +5,7 @@ Without it there are no offsets to score, so that nothing is evaluated.
 Row `dos-spunet` of the study (docs/study.md).
 """
 
-_base_ = ["mosd-pretrain-spunet.py", "_base_/baseline.py"]
+_base_ = ["mosd-pretrain-spunet.py", "_base_/baseline_spunet.py"]
 
 evaluate = False
 model = dict(offset_branch=None)

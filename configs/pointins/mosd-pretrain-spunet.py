@@ -88,3 +88,26 @@ transform = [
 ]
 
 data = dict(train=dict(transform=transform))
+
+hooks = [
+    dict(type="CheckpointLoader"),
+    dict(type="NormMomentum", momentum=0.1),  # see _base_/baseline_spunet.py
+    dict(type="ModelHook"),
+    dict(type="EMATeacherHook", momentum_base=0.98, momentum_final=0.999),
+    dict(type="WeightDecaySchedular", base_value=0.04, final_value=0.2),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="CollapseMonitor", every=50),
+    dict(
+        type="LabelFreeInstanceEvaluator",
+        radius=0.75 * grid_size,
+        baseline_radius=1.25 * grid_size,
+        bandwidth=0.03,
+        min_size=20,
+        min_region=20,
+        planes=dict(threshold=0.6 * grid_size, min_share=0.1),
+        smoothing=dict(rounds=2, num_neighbours=11, reach=3 * grid_size),
+        every=6,
+    ),
+    dict(type="CheckpointSaver"),
+]

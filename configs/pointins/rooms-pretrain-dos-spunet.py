@@ -3,7 +3,7 @@
 Without it there are no offsets to score, so that nothing is evaluated.
 """
 
-_base_ = ["rooms-pretrain-spunet.py", "_base_/baseline.py"]
+_base_ = ["rooms-pretrain-spunet.py", "_base_/baseline_spunet.py"]
 
 evaluate = False
 model = dict(offset_branch=None)
