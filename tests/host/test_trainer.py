@@ -300,9 +300,10 @@ def test_signal_to_one_process_of_two_stops_both(tmp_path):
     assert (checkpoint["epoch"], checkpoint["pointins"]["iteration"]) == (1, 2)
 
 
-def _second_rank_is_signalled(folder):
-    cfg = default_setup(toy_run.configure(Path(folder)))
+def _second_rank_is_signalled(folder, options=None):
+    cfg = default_setup(toy_run.configure(Path(folder), **options or {}))
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    without_dropout(trainer)
     if comm.get_rank() == 1:
         trainer.hooks.insert(0, Signals("before_step", 6, signal.SIGUSR1))
     trainer.train()
@@ -689,6 +690,65 @@ def test_two_processes_equal_one(tmp_path):
         )
 
 
+def test_statistics_of_every_process_are_resumed(tmp_path):
+    """Each has its own where they are not shared; weights are the first's."""
+    options = {"model.norm": True, "epoch": 2, "eval_epoch": 2}
+    launch(_train_without_dropout, 2, cfg=(str(tmp_path / "a"), options))
+    with pytest.raises(SystemExit):
+        launch(_second_rank_is_signalled, 2, cfg=(str(tmp_path / "b"), options))
+    last = tmp_path / "b" / "run" / "model" / "model_last.pth"
+    assert load_checkpoint(str(last))["pointins"]["iteration"] == 2
+    more = {**options, "resume": True, "weight": str(last)}
+    launch(_train_without_dropout, 2, cfg=(str(tmp_path / "b"), more))
+    whole, resumed = (
+        load_checkpoint(str(tmp_path / name / "run" / "model" / "model_last.pth"))
+        for name in "ab"
+    )
+    assert_same_weights(whole["state_dict"], resumed["state_dict"])
+    ranks, again = (state["pointins"]["ranks"] for state in (whole, resumed))
+    for rank in range(2):
+        assert_same_weights(ranks[rank], again[rank])
+    name = "module.student.3.running_mean"
+    torch.testing.assert_close(ranks[0][name], whole["state_dict"][name])
+    assert not torch.equal(ranks[0][name], ranks[1][name])
+
+
+@pytest.mark.parametrize(("size", "batches"), [(63, 15), (64, 16), (3, 1), (4, 1)])
+def test_an_epoch_has_the_same_batches_on_any_number_of_processes(size, batches):
+    def epoch(world_size):
+        multiple = 4 if size > 4 else 1
+        share = 4 // world_size
+        ranks = [
+            [
+                index
+                for _, index in EpochSampler(
+                    size, 1, True, rank, world_size, multiple=multiple
+                )
+            ]
+            for rank in range(world_size)
+        ]
+        assert {len(rank) for rank in ranks} == {
+            len(EpochSampler(size, 1, True, 0, world_size, multiple=multiple))
+        }
+        steps = -(-len(ranks[0]) // share)
+        return [
+            {i for rank in ranks for i in rank[step * share : (step + 1) * share]}
+            for step in range(steps)
+        ]
+
+    assert len(epoch(1)) == batches
+    assert epoch(1) == epoch(2) == epoch(4)
+
+
+def test_scenes_beyond_whole_batches_add_no_step_on_two_processes(tmp_path):
+    options = {"data.train.size": 15, "epoch": 1, "eval_epoch": 1}
+    for world in (1, 2):
+        folder = tmp_path / str(world)
+        launch(_train_without_dropout, world, cfg=(str(folder), options))
+        last = load_checkpoint(str(folder / "run" / "model" / "model_last.pth"))
+        assert last["pointins"]["total_steps"] == 3
+
+
 def _train_without_dropout(folder, options):
     from pointins_plugin.host import MODELS
 
@@ -696,10 +756,14 @@ def _train_without_dropout(folder, options):
     assert "PointINS" in MODELS
     cfg = default_setup(toy_run.configure(Path(folder), **options))
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    without_dropout(trainer)
+    trainer.train()
+
+
+def without_dropout(trainer):
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    trainer.train()
 
 
 def test_run_without_ema_hook_is_refused(tmp_path):

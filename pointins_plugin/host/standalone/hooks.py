@@ -309,20 +309,19 @@ class CheckpointSaver(HookBase):
         if not (due or trainer.stopping):
             return
         self._refuse_broken()
-        if comm.is_main_process():
-            path = self._save(trainer.epoch)
-            trainer.logger.info(
-                f"Saved {path} in epoch {trainer.epoch + 1} after step {done}"
-            )
+        path = self._save(trainer.epoch)
+        trainer.logger.info(
+            f"Saved {path} in epoch {trainer.epoch + 1} after step {done}"
+        )
 
     def after_epoch(self) -> None:
         self._refuse_broken()
-        if not comm.is_main_process():
-            return
         trainer = self.trainer
-        is_best = self._compare()
+        is_best = comm.is_main_process() and self._compare()
         epoch = trainer.epoch + 1
         path = self._save(epoch)
+        if not comm.is_main_process():
+            return
         trainer.logger.info(f"Saved {path} after epoch {epoch}")
         folder = os.path.dirname(path)
         if is_best:
@@ -347,8 +346,12 @@ class CheckpointSaver(HookBase):
             )
 
     def _save(self, epoch: int) -> str:
+        """Write the last checkpoint on the main process; all call it."""
         trainer = self.trainer
         path = os.path.join(trainer.cfg.save_path, "model", "model_last.pth")
+        progress = trainer.progress()
+        if not comm.is_main_process():
+            return path
         state = {
             "epoch": epoch,
             "state_dict": trainer.model.state_dict(),
@@ -356,7 +359,7 @@ class CheckpointSaver(HookBase):
             "scheduler": _plain_state(trainer.scheduler.state_dict()),
             "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
             "best_metric_value": float(trainer.best_metric_value),
-            "pointins": trainer.progress(),
+            "pointins": progress,
         }
         save_checkpoint(state, path)
         self._remove_earlier()

@@ -18,12 +18,29 @@ class EpochSampler(Sampler):
     The epoch travels with the index, so that worker processes that outlive an epoch
     know it too. Ranks take every ``world_size``-th sample; the last ones are repeated
     so that all have equally many.
+
+    Args:
+        size: samples of the dataset.
+        seed: of the run.
+        shuffle: whether the order is drawn.
+        rank: whose samples these are.
+        world_size: ranks in all.
+        multiple: of which an epoch has samples, the last ones of its order being left
+            out; with the size of a batch, it has the same batches on any number of
+            ranks. At most ``size``.
     """
 
     def __init__(
-        self, size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        multiple: int = 1,
     ):
         self.size = size
+        self.length = size // multiple * multiple
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
@@ -37,13 +54,13 @@ class EpochSampler(Sampler):
         self.skip = skip
 
     def __len__(self) -> int:
-        return -(-self.size // self.world_size)
+        return -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.size)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        order = np.resize(order, len(self) * self.world_size)
+        order = np.resize(order[: self.length], len(self) * self.world_size)
         for index in order[self.rank :: self.world_size][self.skip :]:
             yield self.epoch, int(index)
 

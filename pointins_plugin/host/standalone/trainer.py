@@ -272,10 +272,14 @@ class Trainer(TrainerBase):
         """Return what a resumed run needs besides Pointcept's entries of a checkpoint.
 
         Gradients of micro-batches that wait for their optimizer step are part of it:
-        they carry over from one epoch to the next.
+        they carry over from one epoch to the next. So are the running statistics of
+        batch norms on other ranks, where each has its own. All ranks call it.
         """
         from pointins_plugin import __version__
 
+        ranks = comm.all_gather(
+            {key: value.cpu() for key, value in _running_statistics(self.model).items()}
+        )
         state: dict[str, Any] = {
             "version": __version__,
             "config": self.cfg.digest(without=UNRELATED_KEYS),
@@ -283,6 +287,8 @@ class Trainer(TrainerBase):
             "micro_batches": self._micro_batches,
             "iteration": self._iteration,
         }
+        if any(not torch.equal(ranks[0][key], r[key]) for r in ranks for key in r):
+            state["ranks"] = ranks
         if self._iteration:
             state["histories"] = self.storage.state_dict()
         if self._micro_batches:
@@ -315,6 +321,11 @@ class Trainer(TrainerBase):
         self._micro_batches = int(state.get("micro_batches", 0))
         self.start_iter = int(state.get("iteration", 0))
         self.storage.load_state_dict(state.get("histories", {}))
+        ranks = state.get("ranks", [])
+        if len(ranks) == comm.get_world_size():
+            own = ranks[comm.get_rank()]
+            for name, value in _running_statistics(self.model).items():
+                value.copy_(own[name])
         gradients = state.get("gradients", {})
         for name, parameter in self.model.named_parameters():
             gradient = gradients.get(name.removeprefix("module."))
@@ -369,8 +380,14 @@ class Trainer(TrainerBase):
         dataset = build_dataset(cfg.data.train)
         if len(dataset) == 0:
             raise UserError("config: data.train has no sample")
+        # The rest of an epoch is left out before ranks fill their shares up by repeats.
         sampler = EpochSampler(
-            len(dataset), cfg.seed, True, comm.get_rank(), comm.get_world_size()
+            len(dataset),
+            cfg.seed,
+            True,
+            comm.get_rank(),
+            comm.get_world_size(),
+            multiple=cfg.batch_size if len(dataset) > cfg.batch_size else 1,
         )
         return SeededLoader(
             dataset,
@@ -380,7 +397,6 @@ class Trainer(TrainerBase):
             batch_size=cfg.batch_size_per_gpu,
             num_workers=cfg.num_worker_per_gpu,
             pin_memory=self.device.type == "cuda",
-            drop_last=len(dataset) > cfg.batch_size,
             persistent_workers=cfg.num_worker_per_gpu > 0,
         )
 
@@ -423,6 +439,16 @@ class Trainer(TrainerBase):
         if hasattr(torch.amp, "GradScaler"):
             return torch.amp.GradScaler(self.device.type)
         return torch.cuda.amp.GradScaler()  # torch < 2.3, nothing on CPU
+
+
+def _running_statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers of a model's batch norms, by name."""
+    return {
+        f"{name}.{key}": value
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for key, value in module.named_buffers()
+    }
 
 
 def _heap_trimmer() -> Any:
