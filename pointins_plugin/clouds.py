@@ -184,8 +184,13 @@ def _read_text(path: Path) -> np.ndarray:
 
 
 def _are_normals(values: np.ndarray) -> bool:
+    """Whether columns (N, 3) are of unit length where there is something in them.
+
+    A point that no plane was fitted to has a normal of NaN or 0.
+    """
     length = np.linalg.norm(values, axis=1)
-    return bool(len(values)) and bool(np.allclose(length, 1, atol=0.01))
+    length = length[np.isfinite(length) & (length > 0)]
+    return bool(len(length)) and bool(np.allclose(length, 1, atol=0.01))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ class UserError(Exception):
     """
 
 
+class BatchError(UserError):
+    """Something is wrong with what is in a batch; a trainer adds its scenes' names."""
+
+
 def report(error: UserError) -> int:
     """Print an error as the command line does and return its exit code."""
     print(f"pointins: error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What the options of all commands share: one line for a mistake, kinds of numbers."""
 
 import argparse
+import math
 from typing import NoReturn
 
 from pointins_plugin.errors import UserError
@@ -22,6 +23,26 @@ def positive(text: str) -> int:
 def non_negative(text: str) -> int:
     """Return an option's integer of 0 or more."""
     return _integer(text, 0, "of 0 or more")
+
+
+def finite(text: str) -> float:
+    """Return an option's number, neither infinite nor NaN."""
+    return _number(text, -math.inf, "")
+
+
+def length(text: str) -> float:
+    """Return an option's finite number of 0 or more."""
+    return _number(text, 0.0, " of 0 or more")
+
+
+def _number(text: str, least: float, words: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= least):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number{words}")
+    return value
 
 
 def _integer(text: str, least: int, words: str) -> int:

@@ -145,10 +145,13 @@ def read_pretrained(
     if export is None:
         return _read_run(Path(path), branch or "student", config)
     spec, weights = read_export(export, FORMAT)
-    if branch not in (None, spec["source"]["branch"]):
+    held = spec["source"]["branch"]
+    if branch is not None and held is None:
+        raise UserError(f"{export} has no branches; leave --branch out")
+    if branch not in (None, held):
         raise UserError(
-            f"{export} holds the {spec['source']['branch']}, not the {branch}; export "
-            f"the checkpoint again with --branch {branch}"
+            f"{export} holds the {held}, not the {branch}; export the checkpoint again "
+            f"with --branch {branch}"
         )
     return Pretrained(spec, weights)
 

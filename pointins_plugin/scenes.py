@@ -24,6 +24,8 @@ _LABELS = ("segment", "segment20", "segment200", "instance", "superpoint")
 PER_POINT = ("coord", "color", "normal", "strength", *_LABELS)
 # Farther from the origin than this (metres) float32 cannot tell millimetres apart.
 _FAR = 1e4
+# Scenes of one data set that differ by so much in width are in metres and millimetres.
+_OTHER_UNITS = 100
 
 
 def scene_folders(
@@ -275,7 +277,9 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
         root: a folder of splits, of scenes, or one scene.
 
     Returns:
-        (path, problem) of every folder that holds arrays, problem None if usable.
+        (path, problem) of every folder that holds arrays, or lies empty beside one
+        that does; problem None if usable. Among three scenes or more one whose width is
+        a hundred times another than the median's has a problem: it is of other units.
 
     Raises:
         UserError: the folder does not exist, is a file or holds no arrays.
@@ -285,14 +289,33 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
         raise UserError(f"{root} is a file; name a folder of scenes")
     if not root.is_dir():
         raise UserError(f"data folder {root} does not exist")
-    folders = sorted({path.parent for path in root.rglob("*.npy")})
+    folders = {path.parent for path in root.rglob("*.npy")}
     if not folders:
         raise UserError(f"data folder {root} holds no .npy arrays")
-    results = []
-    for folder in folders:
+    beside = {folder.parent for folder in folders if folder != root}
+    folders |= {
+        folder
+        for parent in beside
+        for folder in parent.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+        # folders of folders hold scenes themselves
+        if not any(child.is_dir() for child in folder.iterdir())
+    }
+    problems: dict[str, str | None] = {}
+    widths = {}
+    for folder in sorted(folders):
         try:
-            problem = scene_problem(read_scene(folder, PER_POINT))
+            scene = read_scene(folder, PER_POINT)
+            problems[str(folder)] = scene_problem(scene)
         except UserError as error:
-            problem = f"is damaged: {error}"
-        results.append((str(folder), problem))
-    return results
+            problems[str(folder)] = f"is damaged: {error}"
+        if problems[str(folder)] is None:
+            widths[str(folder)] = float(np.ptp(scene["coord"], axis=0).max())
+    median = float(np.median(list(widths.values()))) if len(widths) >= 3 else 0.0
+    for folder, width in widths.items():
+        if median and not _OTHER_UNITS > width / median > 1 / _OTHER_UNITS:
+            problems[folder] = (
+                f"is {width:g} wide where the median of the others is {median:g}: "
+                "write coord.npy in metres"
+            )
+    return list(problems.items())

@@ -55,6 +55,12 @@ def test_bare_columns(tmp_path, suffix):
     check(read_cloud(path), normal=True)
     write(COORD, COLOR, NORMAL)
     check(read_cloud(path), True, True)
+    holes = NORMAL.copy()  # no plane was fitted to some points
+    holes[1], holes[2] = np.nan, 0
+    write(COORD, holes)
+    np.testing.assert_allclose(read_cloud(path)["normal"], holes, atol=1e-6)
+    write(COORD, 0 * NORMAL)
+    assert not read_cloud(path)["color"].any()
     write(COORD, np.linspace(0, 1, 7)[:, None])
     check(read_cloud(path), strength=np.linspace(0, 1, 7))
     write(COLOR, np.zeros((7, 5)), COORD)

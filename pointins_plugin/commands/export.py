@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file that ends in .safetensors, or a folder for model.safetensors and "
         "config.json",
     )
-    add("--branch", choices=BRANCHES, default="student", help="default: student")
+    add(
+        "--branch", choices=BRANCHES, help="of a teacher-student run (default: student)"
+    )
     add("--no-offset-head", action="store_true", help="leave out the offset head")
     add("--config-file", help="name or file, of a checkpoint without its config.py")
 
@@ -46,6 +48,8 @@ def run(words: Sequence[str] | None = None) -> None:
     if Path(args.weight).is_dir() or args.weight.endswith(".safetensors"):
         raise UserError(f"{args.weight} is an export already; name a checkpoint")
     pretrained = read_pretrained(args.weight, args.branch, args.config_file)
+    if args.branch is not None and pretrained.spec["source"]["branch"] is None:
+        raise UserError(f"{args.weight} has no branches; leave --branch out")
     if args.no_offset_head:
         pretrained = without_offset_head(pretrained)
     encoder = pretrained.build()  # refuses weights that do not fit

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.options import Parser, non_negative
+from pointins_plugin.options import Parser, length, non_negative
 from pointins_plugin.priors import (
     FAMILIES,
     DirectionPrior,
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--plane-threshold",
-        type=float,
+        type=length,
         help="half thickness of the planes taken out first, metres; 0 keeps them "
         "(default: 0.02, with --ground-height 0)",
     )

@@ -18,7 +18,7 @@ from pointins_plugin.errors import UserError
 from pointins_plugin.evaluation.grouping import Grouping
 from pointins_plugin.files import write_whole
 from pointins_plugin.ops.proposals import GROUPINGS
-from pointins_plugin.options import Parser, positive
+from pointins_plugin.options import Parser, finite, length, positive
 from pointins_plugin.pictures import instance_colors, save_panels
 from pointins_plugin.ply import write_ply
 from pointins_plugin.prediction import Prediction, predict_instances
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--up", choices=UP_AXES, default="z", help="axis that points up (default: z)")
     add(
         "--viewpoint",
-        type=float,
+        type=finite,
         nargs=3,
         metavar=("X", "Y", "Z"),
         help="of the sensor, that estimated normals face",
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = grouping.add_argument
     add("--method", choices=GROUPINGS, help="of grouping (default: components)")
-    add("--radius", type=float, help="of components, metres")
-    add("--bandwidth", type=float, help="of modes, metres")
+    add("--radius", type=length, help="of components, metres")
+    add("--bandwidth", type=length, help="of modes, metres")
     add("--min-size", type=positive, help="fewest cells of an instance")
     add("--keep-planes", action="store_true", help="walls, floors and ground take part")
     tiles = parser.add_argument_group("large clouds")
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=20000,
         help="cells of a part (default: 20000)",
     )
-    add("--overlap", type=float, help=f"metres (default: {_REACH} typical offsets)")
+    add("--overlap", type=length, help=f"metres (default: {_REACH} typical offsets)")
     add("--device", help="cpu, cuda, ... (default: cuda if there is one)")
 
 

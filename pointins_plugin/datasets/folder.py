@@ -25,9 +25,9 @@ class FolderDataset(DefaultDataset):
 
     Beyond ``DefaultDataset``: colours in 0-1 or 0-255 are told apart, missing normals
     are estimated from the nearest points, missing colours are mid-grey, intensities
-    of 8 or 16 bits become 0-1, map coordinates are moved to the origin (each is
-    logged once), and scenes stay in memory. On either host every scene is checked when
-    it is read.
+    of 8 or 16 bits become 0-1, map coordinates are moved to the origin, instances
+    without classes are of class 0 (each is logged once), and scenes stay in memory. On
+    either host every scene is checked when it is read.
 
     Args:
         skip_bad: leave out scenes that cannot be used, naming each, instead of
@@ -38,7 +38,8 @@ class FolderDataset(DefaultDataset):
         Others as in ``DefaultDataset``.
 
     Raises:
-        UserError: a scene cannot be used: its name and what is wrong.
+        UserError: a scene cannot be used: its name and what is wrong; or ``viewpoint``
+            is no place.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class FolderDataset(DefaultDataset):
         normal_neighbours: int = 16,
         viewpoint: tuple[float, float, float] | None = None,
     ):
+        if viewpoint is not None and not _is_place(viewpoint):
+            raise UserError(
+                f"config: FolderDataset viewpoint={viewpoint!r}; give (x, y, z) in "
+                "metres, or None"
+            )
         self.skip_bad = skip_bad
         self.normal_neighbours = normal_neighbours
         self.viewpoint = viewpoint
@@ -146,9 +152,21 @@ class FolderDataset(DefaultDataset):
         if "normal" not in scene:
             self._say("there are no normals: they are estimated")
             scene["normal"] = estimate_normals(coord, self.normal_neighbours, viewpoint)
+        if "instance" in scene and "segment" not in scene:
+            self._say("instances have no classes: all are of class 0")
+            inside = scene["instance"].reshape(-1) >= 0
+            scene["segment"] = np.where(inside, 0, self.ignore_index)
         return typed_scene(scene, self.ignore_index)
 
     def _say(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
             get_root_logger().info(f"{self.data_root} ({self.split}): {what}")
+
+
+def _is_place(value: Any) -> bool:
+    try:
+        place = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return place.shape == (3,) and bool(np.isfinite(place).all())

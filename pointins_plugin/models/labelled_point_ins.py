@@ -1,5 +1,7 @@
 """PointINS taught by labels: what true offsets as targets would do."""
 
+from typing import Any
+
 import torch
 
 from pointins_plugin.errors import UserError
@@ -13,16 +15,28 @@ class LabelledPointINS(PointINS):
     """PointINS whose targets are the true offsets of a labelled batch.
 
     Views, masks, matching, semantic objective and loss are those of ``PointINS``; what
-    ODR and SCR make of the teacher has no say (their modes that act on the student do:
-    leave those out). Points without an instance have no target. It is something to
-    compare with, no method of pre-training: it sees the labels.
+    ODR and SCR make of the teacher has no say. Points without an instance have no
+    target. It is something to compare with, no method of pre-training: it sees the
+    labels.
 
     Batch: as of ``PointINS``; ``global_instance`` (N,) and ``global_instance_centroid``
     (N, 3) metres in the origin frame are needed.
 
     Raises:
-        UserError: the batch carries no labels.
+        UserError: ODR or SCR has a mode that acts on the student (``"distribution"``,
+            ``"consistency"``), or the batch carries no labels.
     """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        for name in ("odr", "scr"):
+            loss = getattr(self.offset_branch, name, None)
+            if loss is not None and loss.mode != "target":
+                raise UserError(
+                    f"config: LabelledPointINS learns from true offsets alone, "
+                    f"{name}.mode={loss.mode!r} would act on the student beside them; "
+                    f"set {name}=None"
+                )
 
     def _branch_targets(
         self, data_dict, tokens, shift, pitch, generator

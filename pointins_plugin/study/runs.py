@@ -135,6 +135,8 @@ def state(step: Step) -> str:
         return "to do"
     now = settings(step)
     odd = [key for key in now if record.settings.get(key) != now[key]]
+    if odd and not step.checkpoint.is_file():
+        return "to do"  # it ended before anything was trained
     if odd:
         raise UserError(
             f"{step.folder} was run with other settings ({', '.join(odd)}); delete it "

@@ -158,6 +158,22 @@ def test_other_settings_are_refused(small, fake, tmp_path):
         compare.run(words(small, tmp_path, "mosd-pretrain"))
 
 
+def test_settings_that_trained_nothing_may_be_mended(small, fake, tmp_path, capsys):
+    """As after a mistyped option, which ends a run before it saves anything."""
+    fake.fail = {"mosd-pretrain/seed0/pre-training"}
+    with pytest.raises(UserError, match="2 of 2 runs are not done"):
+        compare.run(
+            words(small, tmp_path, NAMES[0], options=("--options", "clip_grda=1.0"))
+        )
+    fake.fail = ()
+    compare.run(
+        words(small, tmp_path, NAMES[0], options=("--options", "clip_grad=1.0"))
+    )
+    record = Record.of(tmp_path / NAMES[0] / "seed0" / "pre-training")
+    assert record.done
+    assert "clip_grad=1.0" in record.settings["options"]
+
+
 def test_a_folder_of_something_else_is_refused(small, fake, tmp_path):
     folder = tmp_path / "mosd-pretrain" / "seed0" / "pre-training"
     folder.mkdir(parents=True)

@@ -91,6 +91,17 @@ def test_mistakes_write_nothing(run, tmp_path, capsys):
     assert "do not fit its config" in fails("-w", weight, "--config-file", str(wrong))
     torch.save({"state_dict": {"x": torch.ones(1)}}, tmp_path / "foreign.pth")
     assert "no backbone" in fails("-w", str(tmp_path / "foreign.pth"))
+    state = torch.load(weight, weights_only=True)
+    state["state_dict"] = {
+        key.removeprefix("student."): value
+        for key, value in state["state_dict"].items()
+        if key.startswith("student.backbone.")
+    }
+    (tmp_path / "seg").mkdir()
+    (tmp_path / "seg" / "config.py").write_text(CONFIG)
+    torch.save(state, tmp_path / "seg" / "model_last.pth")
+    branch = ("--branch", "teacher")
+    assert "no branches" in fails("-w", str(tmp_path / "seg/model_last.pth"), *branch)
 
 
 def test_without_safetensors(run, tmp_path, monkeypatch, capsys):

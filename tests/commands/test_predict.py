@@ -179,6 +179,9 @@ def test_colours_of_either_range_are_the_same(predict, tmp_path):
     [
         (["--units", "parsec"], "units 'parsec'"),
         (["--radius", "0"], "radius must be above 0"),
+        (["--radius", "nan"], "'nan' is no finite number of 0 or more"),
+        (["--overlap", "nan"], "'nan' is no finite number of 0 or more"),
+        (["--viewpoint", "0", "inf", "0"], "'inf' is no finite number"),
         (["--device", "quantum"], "--device quantum cannot be used"),
         (["--device", "meta"], "--device meta cannot be used"),
         (["--tile-cells", "1"], "give at least 2"),

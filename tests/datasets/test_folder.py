@@ -241,6 +241,42 @@ def test_check_data_lists_the_bad_ones(write, capsys):
         check_folder(root / "train" / "a" / "coord.npy")
 
 
+def test_check_data_finds_other_units_and_folders_without_arrays(write):
+    root = write()
+    write("b"), write("c")
+    (root / "train" / "left").mkdir()
+    (root / "train" / ".hidden").mkdir()
+    assert dict(check_folder(root)).get(str(root / "train" / "left")) == (
+        "has no coord.npy"
+    )
+    (root / "train" / "left").rmdir()
+    write("d", coord=50 * arrays()["coord"])  # a hall among table tops
+    assert {problem for _, problem in check_folder(root)} == {None}
+    write("e", coord=1000 * arrays()["coord"])
+    problems = dict(check_folder(root))
+    assert "write coord.npy in metres" in problems.pop(str(root / "train" / "e"))
+    assert set(problems.values()) == {None}
+    assert dict(check_folder(root / "train" / "e")) == {str(root / "train" / "e"): None}
+
+
+def test_instances_without_classes_are_of_one(write):
+    root = write(segment=None)
+    scene = first(root)
+    inside = arrays()["instance"] >= 0
+    np.testing.assert_array_equal(scene["segment"], np.where(inside, 0, -1))
+    np.testing.assert_array_equal(scene["instance"], arrays()["instance"])
+    write("b", "bare", segment=None, instance=None)
+    bare = FolderDataset(split="bare", data_root=str(root))[0]
+    assert set(bare["segment"]) == set(bare["instance"]) == {-1}
+
+
+@pytest.mark.parametrize("place", [(1, 2), 3.0, "here", (0, 0, float("nan"))])
+def test_a_viewpoint_is_a_place(write, place):
+    root = write()
+    with pytest.raises(UserError, match=r"viewpoint=.*give \(x, y, z\)"):
+        first(root, viewpoint=place)
+
+
 def test_a_real_folder_loads(mosd_dir):
     dataset = FolderDataset(split="val", data_root=str(mosd_dir))
     scene = dataset[0]

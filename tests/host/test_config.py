@@ -175,10 +175,12 @@ def test_options_may_add_what_a_class_accepts():
         ({"a.c": 1}, "a has no key 'c'"),
         ({"l.3": 1}, "l is a list of 1"),
         ({"batch_size.x": 1}, "batch_size is 2, which has no keys"),
+        ({"evaluate": "no"}, "evaluate=no: write True or False"),
+        ({"evaluate": "Off"}, "evaluate=Off: write True or False"),
     ],
 )
 def test_unknown_options_are_refused(options, message):
-    cfg = Config({"batch_size": 2, "a": {"b": 1}, "l": [0]})
+    cfg = Config({"batch_size": 2, "a": {"b": 1}, "l": [0], "evaluate": True})
     with pytest.raises(UserError, match=message):
         cfg.merge_from_dict(options)
 

@@ -1,11 +1,14 @@
 """Schedules: reference values, values by hand, and the edges."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import CosineScheduler
+from pointins_plugin.host.standalone import scheduler as scheduler_module
 from pointins_plugin.host.standalone.scheduler import SCHEDULERS, build_scheduler
 
 
@@ -116,6 +119,41 @@ def test_one_cycle_survives_a_rise_of_one_step(total):
         values = rates({**cfg, "pct_start": pct_start}, total)
         assert np.isfinite(values).all()
         assert max(values) <= 2.0 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("max_lr", "message"),
+    [
+        (-0.1, r"max_lr=-0\.1; rates are numbers above 0"),
+        ("fast", "max_lr='fast'; rates are numbers above 0"),
+        ([0.1, 0.2, 0.3], "max_lr has 3 rates for 2 groups"),
+    ],
+)
+def test_rates_that_make_no_sense(max_lr, message):
+    with pytest.raises(UserError, match=message):
+        build_scheduler(
+            {"type": "OneCycleLR", "max_lr": max_lr, "total_steps": 4}, two_groups()
+        )
+
+
+def test_one_rate_for_groups_of_several_is_told(monkeypatch):
+    said = []
+    logger = types.SimpleNamespace(warning=said.append)
+    monkeypatch.setattr(scheduler_module, "get_root_logger", lambda: logger)
+    cfg = {"type": "OneCycleLR", "total_steps": 4}
+    build_scheduler({**cfg, "max_lr": [0.1, 0.01]}, two_groups())
+    build_scheduler({**cfg, "max_lr": 0.1}, two_groups(0.1))
+    assert not said
+    build_scheduler({**cfg, "max_lr": 0.1}, two_groups())
+    assert "rates of param_dicts have no effect; give max_lr a list of 2" in said[0]
+
+
+def two_groups(second=0.01):
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate}
+        for rate in (0.1, second)
+    ]
+    return torch.optim.AdamW(groups, lr=0.1)
 
 
 def test_unknown_names_and_options_are_suggested():

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy_run
 
 from pointins_plugin import cli
-from pointins_plugin.errors import UserError
+from pointins_plugin.errors import BatchError, UserError
 from pointins_plugin.host import (
     TRAINERS,
     Config,
@@ -485,6 +485,22 @@ def test_bad_scene_is_one_line_in_console_and_log(tmp_path, workers):
     assert "Traceback" not in log
 
 
+def test_scenes_of_a_batch_that_cannot_be_used_are_named(tmp_path):
+    cfg = default_setup(toy_run.configure(tmp_path))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    names = []
+
+    def forward(batch):
+        names.extend(batch["name"])
+        raise BatchError("a grid is too large: crop the clouds")
+
+    trainer.model.forward = forward
+    with pytest.raises(UserError, match="crop the clouds") as caught:
+        trainer.train()
+    assert len(names) == cfg.batch_size
+    assert str(caught.value).endswith(f"(scenes of this step: {', '.join(names)})")
+
+
 def test_half_precision_of_a_gpu_becomes_bfloat16_on_cpu(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -617,6 +633,8 @@ def test_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
     [
         ({"seed": -1}, "seed=-1"),
         ({"batch_size": 0}, "batch_size=0 is no positive integer"),
+        ({"clip_grad": -1.0}, r"clip_grad=-1\.0 is neither None nor a number above 0"),
+        ({"clip_grad": "much"}, "clip_grad='much' is neither None nor a number"),
         ({"epoch": 3, "eval_epoch": 2}, "not a multiple of eval_epoch"),
         ({"evaluate": True}, r"needs data\.val"),
         ({"data.train.size": 0}, r"data\.train has no sample"),

@@ -16,7 +16,7 @@ from pointins_plugin.host import Point, build_model
 from pointins_plugin.models.point_ins import token_labels
 
 
-def model(kind="LabelledPointINS"):
+def model(kind="LabelledPointINS", **branch):
     torch.manual_seed(0)
     return build_model(
         {
@@ -33,6 +33,7 @@ def model(kind="LabelledPointINS"):
                 "hidden_channels": 32,
                 "loss_weight": 1.0,
                 "relative_position": True,
+                **branch,
             },
             "up_cast_level": 2,
             "match_max_r": 0.1,
@@ -115,6 +116,19 @@ def test_views_without_a_thing_are_finite():
 
 def test_its_checkpoint_is_that_of_point_ins():
     assert model().state_dict().keys() == model("PointINS").state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"odr": {"type": "ODRLoss", "mode": "distribution"}},
+        {"scr": {"type": "SCRLoss", "mode": "consistency"}},
+    ],
+)
+def test_modes_that_act_on_the_student_are_refused(loss):
+    ((name, options),) = loss.items()
+    with pytest.raises(UserError, match=f"{name}.mode='{options['mode']}' would act"):
+        model(**loss)
 
 
 def test_labels_are_needed():

@@ -185,6 +185,10 @@ def find_option(
     return [*keys, _index(node, last, dotted, ".".join(parents), may_add)]
 
 
+# Words for a truth value that would be strings, of which all are true.
+_NO_TRUTH = ("yes", "no", "on", "off", "y", "n", "")
+
+
 def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
     *parents, key = find_option(root, dotted, _may_add)
     node: Any = root
@@ -192,6 +196,8 @@ def _set_dotted(root: ConfigDict, dotted: str, value: Any) -> None:
         node = node[part]
     last = dotted.rpartition(".")[2]
     old = node[key] if not isinstance(node, dict) or key in node else None
+    if isinstance(old, bool) and str(value).lower() in _NO_TRUTH:
+        raise UserError(f"option {dotted}={value}: write True or False")
     if isinstance(value, dict) and isinstance(old, dict):
         value = _merge({last: value}, {last: old})[last]
     node[key] = ConfigDict(value) if isinstance(value, dict) else value

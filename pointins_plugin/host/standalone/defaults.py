@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+from typing import Any
 
 import torch
 
@@ -80,6 +81,10 @@ def default_config_parser(file_path: str, options: dict | None) -> Config:
     for key in POSITIVE_KEYS:
         if not isinstance(cfg[key], int) or cfg[key] < 1:
             raise UserError(f"config: {key}={cfg[key]!r} is no positive integer")
+    if not (cfg.clip_grad is None or _is_positive(cfg.clip_grad)):
+        raise UserError(
+            f"config: clip_grad={cfg.clip_grad!r} is neither None nor a number above 0"
+        )
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(
             f"config: seed={cfg.seed!r} is neither None nor an integer >= 0"
@@ -97,6 +102,11 @@ def default_config_parser(file_path: str, options: dict | None) -> Config:
     except OSError as error:
         raise _not_written(cfg, error) from None
     return cfg
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and value > 0
 
 
 def _not_written(cfg: Config, error: OSError) -> UserError:

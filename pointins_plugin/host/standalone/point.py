@@ -6,7 +6,7 @@ import torch
 from addict import Dict
 from torch import Tensor
 
-from pointins_plugin.errors import UserError
+from pointins_plugin.errors import BatchError, UserError
 from pointins_plugin.ops.sparse_conv import (
     NeighbourMap,
     Size,
@@ -71,7 +71,8 @@ class Point(Dict):
             shuffle_orders: permute the orders at random (torch's generator).
 
         Raises:
-            UserError: the batch is empty, or its grid has more than 2^16 cells a side.
+            UserError: the batch is empty.
+            BatchError: its grid has more than 2^16 cells a side.
         """
         order = [order] if isinstance(order, str) else list(order)
         self["order"] = order
@@ -79,7 +80,7 @@ class Point(Dict):
         if depth is None:
             depth = int(self.grid_coord.max() + 1).bit_length()
         if depth > 16 or depth * 3 + len(self.offset).bit_length() > 63:
-            raise UserError(
+            raise BatchError(
                 f"a batch of {len(self.offset)} clouds with a grid of 2^{depth} cells "
                 "a side is too large to serialize (2^16, and 63 bits in all): use a "
                 "larger grid_size or crop the clouds"

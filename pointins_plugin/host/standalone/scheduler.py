@@ -6,6 +6,9 @@ from typing import Any
 import torch.optim.lr_scheduler as torch_schedulers
 from torch.optim import Optimizer
 
+from pointins_plugin.errors import UserError
+
+from .logger import get_root_logger
 from .registry import SCHEDULERS
 
 
@@ -166,7 +169,28 @@ def OneCycleLR(
     three_phase: bool = False,
     last_epoch: int = -1,
 ):
-    """Rise to ``max_lr`` over ``pct_start`` of the schedule, then fall."""
+    """Rise to ``max_lr`` over ``pct_start`` of the schedule, then fall.
+
+    Raises:
+        UserError: ``max_lr`` is no number above 0, nor a list with one for each group.
+    """
+    groups = len(optimizer.param_groups)
+    rates = max_lr if isinstance(max_lr, (list, tuple)) else [max_lr] * groups
+    if len(rates) != groups:
+        raise UserError(
+            f"config: scheduler.max_lr has {len(rates)} rates for {groups} groups of "
+            "parameters; give one, or one for the rest and one for each of param_dicts"
+        )
+    if not all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+        raise UserError(
+            f"config: scheduler.max_lr={max_lr!r}; rates are numbers above 0"
+        )
+    own = {group["lr"] for group in optimizer.param_groups}
+    if rates is not max_lr and len(own) > 1:
+        get_root_logger().warning(
+            f"scheduler.max_lr={max_lr} holds for all parameters: the rates of "
+            f"param_dicts have no effect; give max_lr a list of {groups}"
+        )
     # torch divides by the length of a phase minus one step, which is zero where the
     # rise is one step long.
     if abs(pct_start * total_steps - 1) < 1e-6:

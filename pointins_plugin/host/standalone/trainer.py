@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 from torch.utils.data import DataLoader
 
-from pointins_plugin.errors import UserError
+from pointins_plugin.errors import BatchError, UserError
 
 from . import comm
 from .batches import batch_to
@@ -237,8 +237,15 @@ class Trainer(TrainerBase):
         every = self.cfg.gradient_accumulation_steps
         if self._micro_batches == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
-            output = self.model(self.comm_info["input_dict"])
+        batch = self.comm_info["input_dict"]
+        try:
+            with self.autocast():
+                output = self.model(batch)
+        except BatchError as error:
+            names = batch.get("name")
+            named = names if isinstance(names, list) else [names]
+            scenes = f" (scenes of this step: {', '.join(map(str, named))})"
+            raise UserError(f"{error}{scenes if names else ''}") from None
         loss = output["loss"] / every
         if self.scaler is not None:
             self.scaler.scale(loss).backward()
