@@ -91,9 +91,13 @@ data = dict(train=dict(transform=transform))
 
 hooks = [
     dict(type="CheckpointLoader"),
-    dict(type="NormMomentum", momentum=0.1),  # see _base_/baseline_spunet.py
     dict(type="ModelHook"),
-    dict(type="EMATeacherHook", momentum_base=0.98, momentum_final=0.999),
+    dict(  # own_norms: see _base_/baseline_spunet.py
+        type="EMATeacherHook",
+        momentum_base=0.98,
+        momentum_final=0.999,
+        own_norms=True,
+    ),
     dict(type="WeightDecaySchedular", base_value=0.04, final_value=0.2),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),

@@ -15,13 +15,24 @@ def cosine_momentum(base: float, final: float, step: int, total_steps: int) -> f
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
 
 
+def batch_norms(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the batch norms of a module, by name."""
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    }
+
+
 @torch.no_grad()
-def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
+def update_teacher(
+    student: nn.Module, teacher: nn.Module, momentum: float, own_norms: bool = False
+) -> None:
     """Move a teacher towards its student: ``t = m t + (1 - m) s``.
 
     Parameters are averaged in float32 whatever they are stored in, because the step
     ``1 - m`` is below the resolution of half precision; buffers (running statistics,
-    counters) are copied.
+    counters) are copied, those of batch norms not if they are the teacher's own.
 
     Raises:
         UserError: the two do not have the same parameters or buffers.
@@ -36,7 +47,7 @@ def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> N
                 f"EMATeacherHook: student and teacher differ at {odd!r}; build both "
                 "from the same config"
             )
-        pairs[kind] = [(other[name], own[name]) for name in own]
+        pairs[kind] = [(other[name], own[name]) for name in other]
     exact = [pair for pair in pairs["named_parameters"] if pair[0].dtype.itemsize >= 4]
     if exact:
         targets, sources = zip(*exact, strict=True)
@@ -44,8 +55,11 @@ def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> N
     for target, source in pairs["named_parameters"]:
         if target.dtype.itemsize < 4:
             target.copy_(torch.lerp(target.float(), source.float(), 1 - momentum))
-    for target, source in pairs["named_buffers"]:
-        target.copy_(source)
+    kept = set(batch_norms(teacher)) if own_norms else set()
+    names = dict(teacher.named_buffers())
+    for name, (target, source) in zip(names, pairs["named_buffers"], strict=True):
+        if name.rpartition(".")[0] not in kept:
+            target.copy_(source)
 
 
 @HOOKS.register_module()
@@ -56,11 +70,16 @@ class EMATeacherHook(HookBase):
     Micro-batches of gradient accumulation and steps skipped by mixed precision do not
     count: a step is real when the learning-rate scheduler moved. The momentum is a
     function of that count, which the scheduler's state keeps, so that a resumed run
-    goes on where it stopped. Teachers stay in evaluation mode.
+    goes on where it stopped. Teachers stay in evaluation mode, but for norms of their
+    own.
 
     Args:
         momentum_base: momentum of the first step.
         momentum_final: momentum at the end of the schedule, along a cosine.
+        own_norms: teachers' batch norms normalize by their own batches and keep their
+            own running statistics, as in BYOL. By default they take the student's and
+            normalize by them: at the host's momentum of .01 these are far behind for
+            some 300 steps, and they are those of other weights always.
 
     Raises:
         UserError: a momentum outside [0, 1]; before training, if the model names no
@@ -71,7 +90,12 @@ class EMATeacherHook(HookBase):
 
     averages_teacher = True
 
-    def __init__(self, momentum_base: float = 0.994, momentum_final: float = 1.0):
+    def __init__(
+        self,
+        momentum_base: float = 0.994,
+        momentum_final: float = 1.0,
+        own_norms: bool = False,
+    ):
         for name, value in (
             ("momentum_base", momentum_base),
             ("momentum_final", momentum_final),
@@ -80,6 +104,7 @@ class EMATeacherHook(HookBase):
                 raise UserError(f"EMATeacherHook: {name}={value} is not in [0, 1]")
         self.momentum_base = momentum_base
         self.momentum_final = momentum_final
+        self.own_norms = own_norms
         self._pairs: list[tuple[nn.Module, nn.Module]] = []
         self._step = 0
 
@@ -105,7 +130,7 @@ class EMATeacherHook(HookBase):
         self._step = steps
         momentum = self.momentum(steps - 1)
         for student, teacher in self._pairs:
-            update_teacher(student, teacher, momentum)
+            update_teacher(student, teacher, momentum, self.own_norms)
         write_scalars(self.trainer, {"params/momentum": momentum}, "Step", steps)
 
     def momentum(self, step: int) -> float:
@@ -120,3 +145,6 @@ class EMATeacherHook(HookBase):
         for _, teacher in self._pairs:
             teacher.eval()
             teacher.requires_grad_(False)
+            if self.own_norms:
+                for norm in batch_norms(teacher).values():
+                    norm.train()

@@ -119,6 +119,37 @@ def test_buffers_are_copied():
     assert model.teacher[1].num_batches_tracked == 5
 
 
+def test_teacher_may_have_norms_of_its_own():
+    """Equal to a batch norm of the teacher's weights that saw the same batches."""
+    model = Pair()
+    model.teacher.append(nn.Dropout(0.5))
+    model.student.append(nn.Dropout(0.5))
+    hook = attach(model, momentum_base=0.5, momentum_final=0.5, own_norms=True)
+    alone = copy.deepcopy(model.teacher[1]).train()
+    for step in range(3):
+        model.train()
+        model.teacher.eval()  # as PointINS has it
+        hook.before_epoch()
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        model.student(5 + x)
+        with torch.no_grad():
+            y = model.teacher(x)
+            alone.load_state_dict(model.teacher[1].state_dict() | stats(alone))
+            torch.testing.assert_close(y, alone(model.teacher[0](x)))
+        real_step(hook, float(step))
+    for name, value in stats(alone).items():
+        torch.testing.assert_close(model.teacher[1].state_dict()[name], value)
+    assert not torch.allclose(alone.running_mean, model.student[1].running_mean)
+    assert not model.teacher[2].training
+    model.eval()  # evaluation takes what the teacher kept
+    alone.load_state_dict(model.teacher[1].state_dict() | stats(alone))
+    torch.testing.assert_close(model.teacher(x), alone.eval()(model.teacher[0](x)))
+
+
+def stats(norm):
+    return {k: v.clone() for k, v in norm.named_buffers()}
+
+
 def test_half_precision_averages_in_float32():
     student = nn.Linear(1, 1, bias=False).to(torch.bfloat16)
     teacher = copy.deepcopy(student)
