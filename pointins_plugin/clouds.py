@@ -31,6 +31,7 @@ _NAMES = {
     ),
 }
 _XYZ, _RGB, _NORMAL = "x y z".split(), "red green blue".split(), "nx ny nz".split()
+_BARE = (".npy", ".bin", ".txt", ".xyz")  # formats of columns without names
 # What bare columns mean, by their number.
 _COLUMNS = {
     3: _XYZ,
@@ -63,7 +64,8 @@ def read_cloud(
         columns: names of the columns of ``.npy``, ``.bin``, ``.txt`` and ``.xyz``
             files, e.g. ``("x", "y", "z", "_", "red", "green", "blue")``; ``_`` skips
             one. By default 3 are x, y, z; 4 have an intensity; 6 a colour, or a normal
-            if all have unit length; 9 both.
+            if all have unit length (or none, NaN or 0); 9 both. Other formats name
+            their own.
 
     Returns:
         ``coord`` (N, 3), and where there are ``color`` (N, 3), 0-255 or 0-1,
@@ -71,10 +73,16 @@ def read_cloud(
 
     Raises:
         UserError: no such file, an unknown format, damaged, without coordinates, fewer
-            than two points, or arrays of other shapes or kinds.
+            than two points, or arrays of other shapes or kinds; columns named of a
+            format that names its own.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if columns is not None and (path.is_dir() or suffix not in _BARE):
+        raise UserError(
+            f"cloud {path} names its arrays itself; leave the names of columns "
+            "(--columns) out"
+        )
     if path.is_dir():
         cloud = read_scene(path, _ARRAYS)
         if "coord" not in cloud:
@@ -90,7 +98,7 @@ def read_cloud(
         cloud = read_las(path)
     elif suffix == ".npz":
         cloud = _read_npz(path)
-    elif suffix in (".npy", ".bin", ".txt", ".xyz"):
+    elif suffix in _BARE:
         cloud = _named(_read_columns(path, suffix, columns))
     else:
         raise UserError(

@@ -155,6 +155,14 @@ def test_ply_without_points(tmp_path):
     assert "has 0 points" in fails(write_ply(tmp_path / "a.ply", COORD[:0]))
 
 
+def test_names_of_columns_are_for_formats_without(tmp_path):
+    write_ply(tmp_path / "a.ply", COORD, COLOR)
+    (tmp_path / "b").mkdir()
+    np.save(tmp_path / "b" / "coord.npy", COORD)
+    for name in ("a.ply", "b"):
+        assert "names its arrays itself" in fails(tmp_path / name, columns=["x"])
+
+
 def test_missing_and_unknown(tmp_path):
     assert "does not exist" in fails(tmp_path / "none.ply")
     (tmp_path / "a.obj").write_text("v 0 0 0")

@@ -129,6 +129,11 @@ def run(words: Sequence[str] | None = None) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be 2 or more")
     if Path(args.out).is_dir():
         raise UserError(f"--out {args.out}: is a folder; name a file in it")
+    if args.ignore_segments and args.source != "labels":
+        raise UserError(
+            "--ignore-segments is of labels, which --source hdbscan does not read: add "
+            "--source labels, or leave it out"
+        )
     if args.ground_height is not None and not args.ground_height > 0:
         raise UserError("--ground-height must be above 0, in metres")
     if args.grid_size is not None and not args.grid_size > 0:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("clouds", nargs="+", metavar="CLOUD", help=f"{' '.join(SUFFIXES)} or a folder")
     add("-w", "--weight", required=True, help="checkpoint or exported encoder")
     add("-o", "--out", default="predictions", help="folder, or a .ply or .npz file")
-    add("--format", choices=FORMATS, default="ply", help="of files in the folder")
+    add("--format", choices=FORMATS, help="of files in the folder (default: ply)")
     add("--no-picture", action="store_true", help="do not draw a .png beside it")
     add("--keep-color", action="store_true", help="the .ply keeps the cloud's colours")
     add("--config-file", help="name or file, of a checkpoint without its config.py")
@@ -142,11 +142,12 @@ def run(words: Sequence[str] | None = None) -> None:
         _tell(path, output, found, len(cloud["coord"]), time.perf_counter() - start)
 
 
-def output_paths(clouds: Sequence[str], out: str, kind: str) -> list[Path]:
+def output_paths(clouds: Sequence[str], out: str, kind: str | None) -> list[Path]:
     """Return the file to write for each cloud.
 
     Raises:
-        UserError: one file for several clouds, or two clouds of one name.
+        UserError: one file for several clouds or of another format than is asked for,
+            or two clouds of one name.
     """
     place = Path(out)
     if place.suffix in (".ply", ".npz"):
@@ -155,11 +156,15 @@ def output_paths(clouds: Sequence[str], out: str, kind: str) -> list[Path]:
                 f"--out {out} is one file, but {len(clouds)} clouds are given; name a "
                 "folder"
             )
+        if kind not in (None, place.suffix[1:]):
+            raise UserError(
+                f"--out {out} is not what --format {kind} says; leave one of them out"
+            )
         paths = [place]
     else:
         # "." and ".." are no names
         names = [Path(os.path.abspath(cloud)).name for cloud in clouds]
-        paths = [place / f"{_stem(name)}.{kind}" for name in names]
+        paths = [place / f"{_stem(name)}.{kind or FORMATS[0]}" for name in names]
     for i, path in enumerate(paths):
         if path in paths[:i]:
             raise UserError(

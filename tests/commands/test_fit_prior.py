@@ -285,6 +285,7 @@ def test_the_ground_outdoors_bends(tmp_path):
         ([], "either DATA_ROOT or --config"),
         (["a", "--config", "b"], "either DATA_ROOT or --config"),
         (["a", "--ground-height", "-1"], "--ground-height must be above 0"),
+        (["a", "--ignore-segments", "0"], "--ignore-segments is of labels"),
         (["a", "--plane-threshold", "nan"], "'nan' is no finite number of 0 or more"),
         (["a", "--plane-threshold", "-1"], "'-1' is no finite number of 0 or more"),
         (["--config", "pointins/none"], "none"),

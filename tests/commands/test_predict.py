@@ -217,7 +217,11 @@ def test_names_of_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = output_paths(["."], "out", "ply")
     assert paths == [Path("out") / f"{tmp_path.name}.ply"]
-    assert output_paths(["x.ply"], "y.ply", "npz") == [Path("y.ply")]
+    assert output_paths(["x"], "out", None) == [Path("out/x.ply")]
+    for kind in ("npz", None):
+        assert output_paths(["x.ply"], "y.npz", kind) == [Path("y.npz")]
+    with pytest.raises(UserError, match="not what --format ply says"):
+        output_paths(["x.ply"], "y.npz", "ply")
     for clouds, out, message in (
         (["x.ply", "y.ply"], "one.ply", "is one file, but 2 clouds"),
         (["a/x.ply", "b/x.pcd"], "out", "two clouds would be written"),
