@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 
 from pointins_plugin.errors import UserError
+from pointins_plugin.hooks.norms import batch_norms
 from pointins_plugin.host import HOOKS, HookBase, unwrapped, write_scalars
 
 
@@ -13,15 +14,6 @@ def cosine_momentum(base: float, final: float, step: int, total_steps: int) -> f
     """Return the momentum of optimizer step ``step`` (from 0) of a cosine schedule."""
     progress = min(step / max(total_steps, 1), 1.0)
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * progress))
-
-
-def batch_norms(module: nn.Module) -> dict[str, nn.Module]:
-    """Return the batch norms of a module, by name."""
-    return {
-        name: part
-        for name, part in module.named_modules()
-        if isinstance(part, nn.modules.batchnorm._BatchNorm)
-    }
 
 
 @torch.no_grad()

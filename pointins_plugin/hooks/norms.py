@@ -30,9 +30,17 @@ class NormMomentum(HookBase):
         self.momentum = momentum
 
     def before_train(self) -> None:
-        for module in self.trainer.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = self.momentum
+        for norm in batch_norms(self.trainer.model).values():
+            norm.momentum = self.momentum
+
+
+def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the batch norms of a model, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    }
 
 
 def recalibrate(model: nn.Module, passes: Iterable[Callable[[], Any]]) -> None:
@@ -43,9 +51,7 @@ def recalibrate(model: nn.Module, passes: Iterable[Callable[[], Any]]) -> None:
         passes: each, called, runs the model on a batch. The statistics are the mean of
             those of the batches. Not called where there is no batch norm.
     """
-    norms = [
-        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-    ]
+    norms = list(batch_norms(model).values())
     if not norms:
         return
     before = [(norm.momentum, norm.training) for norm in norms]

@@ -124,8 +124,8 @@ def test_one_cycle_survives_a_rise_of_one_step(total):
 @pytest.mark.parametrize(
     ("max_lr", "message"),
     [
-        (-0.1, r"max_lr=-0\.1; rates are numbers above 0"),
-        ("fast", "max_lr='fast'; rates are numbers above 0"),
+        (-0.1, r"max_lr=-0\.1; rates are numbers of 0 or more"),
+        ("fast", "max_lr='fast'; rates are numbers of 0 or more"),
         ([0.1, 0.2, 0.3], "max_lr has 3 rates for 2 groups"),
     ],
 )
@@ -141,7 +141,7 @@ def test_one_rate_for_groups_of_several_is_told(monkeypatch):
     logger = types.SimpleNamespace(warning=said.append)
     monkeypatch.setattr(scheduler_module, "get_root_logger", lambda: logger)
     cfg = {"type": "OneCycleLR", "total_steps": 4}
-    build_scheduler({**cfg, "max_lr": [0.1, 0.01]}, two_groups())
+    build_scheduler({**cfg, "max_lr": [0.1, 0.0]}, two_groups())
     build_scheduler({**cfg, "max_lr": 0.1}, two_groups(0.1))
     assert not said
     build_scheduler({**cfg, "max_lr": 0.1}, two_groups())

@@ -172,7 +172,7 @@ def OneCycleLR(
     """Rise to ``max_lr`` over ``pct_start`` of the schedule, then fall.
 
     Raises:
-        UserError: ``max_lr`` is no number above 0, nor a list with one for each group.
+        UserError: ``max_lr`` is no number of 0 or more, nor a list of one a group.
     """
     groups = len(optimizer.param_groups)
     rates = max_lr if isinstance(max_lr, (list, tuple)) else [max_lr] * groups
@@ -181,9 +181,9 @@ def OneCycleLR(
             f"config: scheduler.max_lr has {len(rates)} rates for {groups} groups of "
             "parameters; give one, or one for the rest and one for each of param_dicts"
         )
-    if not all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+    if not all(isinstance(rate, (int, float)) and rate >= 0 for rate in rates):
         raise UserError(
-            f"config: scheduler.max_lr={max_lr!r}; rates are numbers above 0"
+            f"config: scheduler.max_lr={max_lr!r}; rates are numbers of 0 or more"
         )
     own = {group["lr"] for group in optimizer.param_groups}
     if rates is not max_lr and len(own) > 1:
