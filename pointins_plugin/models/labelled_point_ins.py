@@ -1,7 +1,5 @@
 """PointINS taught by labels: what true offsets as targets would do."""
 
-from typing import Any
-
 import torch
 
 from pointins_plugin.errors import UserError
@@ -27,8 +25,7 @@ class LabelledPointINS(PointINS):
             ``"consistency"``), or the batch carries no labels.
     """
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
+    def _check_branch(self) -> None:
         for name in ("odr", "scr"):
             loss = getattr(self.offset_branch, name, None)
             if loss is not None and loss.mode != "target":

@@ -188,6 +188,7 @@ class PointINS(ScheduledModel):
         self.offset_branch = None
         if offset_branch is not None:
             self.offset_branch = build_model({"type": "OffsetBranch", **offset_branch})
+        self._check_branch()
 
         student = {"backbone": build_model(copy.deepcopy(backbone))}
         teacher_backbone = {**copy.deepcopy(backbone), **(teacher_custom or {})}
@@ -239,6 +240,9 @@ class PointINS(ScheduledModel):
     def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the (student, teacher) modules to average."""
         return [(self.student, self.teacher)]
+
+    def _check_branch(self) -> None:
+        """Refuse what a kind of PointINS cannot do with its offset branch."""
 
     def train(self, mode: bool = True) -> "PointINS":
         """Set the student's mode; the teacher stays in evaluation mode."""

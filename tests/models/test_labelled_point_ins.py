@@ -1,6 +1,7 @@
 """PointINS whose targets come from labels."""
 
 import copy
+import inspect
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy_scenes import BACKBONE, PRIOR, batch
 
 from pointins_plugin.errors import UserError
-from pointins_plugin.host import Point, build_model
+from pointins_plugin.host import MODELS, Point, build_model
 from pointins_plugin.models.point_ins import token_labels
 
 
@@ -112,6 +113,14 @@ def test_views_without_a_thing_are_finite():
     assert all(torch.isfinite(value).all() for value in output.values())
     assert output["offset_loss"] == 0
     assert output["pseudo_instances"] == 0
+
+
+def test_its_options_are_those_of_point_ins():
+    """What a checkpoint's config leaves out is read from them."""
+    labelled, plain = (
+        inspect.signature(MODELS.get(kind)) for kind in ("LabelledPointINS", "PointINS")
+    )
+    assert labelled == plain
 
 
 def test_its_checkpoint_is_that_of_point_ins():
