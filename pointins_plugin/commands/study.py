@@ -23,12 +23,12 @@ from pointins_plugin.study.ladder import (
     Unit,
 )
 from pointins_plugin.study.report import (
+    README_TABLES,
     Report,
     draw_curves,
     draw_overview,
     load_results,
     put_between,
-    readme_table,
     study_page,
 )
 from pointins_plugin.study.runs import child_environment, last_line
@@ -309,12 +309,12 @@ def _start(
 
 
 def write_page(ladder: Ladder, results: Path, size: str) -> str:
-    """Write the study's page beside its results, and its table into the README.
+    """Write the study's page beside its results, and its tables into the README.
 
     The README is left alone where it has no markers, and by other sizes than small.
 
     Returns:
-        The README's table, and where the page is.
+        The README's tables, and where the page is.
     """
     found = load_results(results, size)
     if not found:
@@ -328,13 +328,15 @@ def write_page(ladder: Ladder, results: Path, size: str) -> str:
     page = results.with_name(f"{results.name}{mark(size)}.md")
     changed = _changed(ladder, report.results, size)
     write_text(page, study_page(report, results, text, changed))
-    short = readme_table(report)
+    tables = {name: make(report) for name, make in README_TABLES.items()}
     readme = results.parent.parent / "README.md"
     if size == "small" and readme.is_file():
-        replaced = put_between(readme.read_text(encoding="utf-8"), short)
-        if replaced is not None:
-            write_text(readme, replaced)
-    return f"{short}\n\npage      {page}"
+        old = new = readme.read_text(encoding="utf-8")
+        for name, text in tables.items():
+            new = put_between(new, name, text)
+        if new != old:
+            write_text(readme, new)
+    return "\n\n".join([*tables.values(), f"page      {page}"])
 
 
 def _changed(ladder: Ladder, found: Sequence[dict], size: str) -> list[str]:

@@ -39,8 +39,9 @@ from pointins_plugin.study.tables import (
 )
 from pointins_plugin.study.unit import figure_path, mark, read_result, worst_path
 
-BEGIN, END = "<!-- study: generated -->", "<!-- study: end -->"
+END = "<!-- study: end -->"
 CURVES = "curves"
+_GEOMETRIC = ("hdbscan", "plane_components", "oracle")
 OVERVIEW = "ladder"
 _WITHOUT_LABELS = [
     Column("label-free R²", scores_of(PRETRAINING, "offset_r2"), 2),
@@ -80,6 +81,14 @@ def probe_columns(panoptic: bool, trained: bool) -> list[Column]:
     return columns
 
 
+def method_columns(stage: str, method: str, prefix: str = "") -> list[Column]:
+    """Return the columns of label-free instances by one method."""
+    return [
+        Column(prefix + NAMES[key], scores_of(stage, "methods", method, key))
+        for key in ("map", "ap50", "ap25")
+    ]
+
+
 def label_free_columns() -> list[Column]:
     """Return the columns of what offsets found without labels."""
     columns = [
@@ -87,10 +96,7 @@ def label_free_columns() -> list[Column]:
         Column("cosine", scores_of(PRETRAINING, "offset_cosine"), 2),
     ]
     for method, title in (("components", ""), ("modes", "modes ")):
-        columns += [
-            Column(title + NAMES[k], scores_of(PRETRAINING, "methods", method, k))
-            for k in ("map", "ap50", "ap25")
-        ]
+        columns += method_columns(PRETRAINING, method, title)
     return columns
 
 
@@ -177,11 +183,8 @@ class Report:
     def _geometry(self, data: str) -> list[list[str]]:
         """Return rows of the baselines that see coordinates only."""
         rows = []
-        for method in ("hdbscan", "plane_components", "oracle"):
-            columns = [
-                Column("", scores_of(GEOMETRY, "methods", method, key))
-                for key in ("map", "ap50", "ap25")
-            ]
+        for method in _GEOMETRIC:
+            columns = method_columns(GEOMETRY, method)
             cells = [column.cell(self.of(data, GEOMETRY)) for column in columns]
             if any(cell != "-" for cell in cells):
                 background = "ground" if self.panoptic(data) else "planes"
@@ -354,6 +357,27 @@ def readme_table(report: Report) -> str:
         if row.part == LADDER and any(report.of(d, row.name) for d in data)
     ]
     return table(["linear probes", *(c.title for _, c in columns)], rows)
+
+
+def readme_without_labels(report: Report) -> str:
+    """Return instances found without labels, by PointINS and geometry, by data."""
+    data = [d for d in report.ladder.values["data"] if report.of(d, WHOLE)]
+    rows = []
+    for method in ("components", "modes", *_GEOMETRIC):
+        row, stage = (GEOMETRY,) * 2 if method in _GEOMETRIC else (WHOLE, PRETRAINING)
+        columns = method_columns(stage, method)
+        title = TITLES[method].format(background="planes or ground")
+        cells = (c.cell(report.of(d, row)) for d in data for c in columns)
+        rows.append([title, *cells])
+    names = [NAMES[key] for key in ("map", "ap50", "ap25")]
+    heads = [f"{d}: {names[0]}" if n == 0 else names[n] for d in data for n in range(3)]
+    return table(["without labels", *heads], rows)
+
+
+README_TABLES: Mapping[str, Callable[[Report], str]] = {
+    "linear probes": readme_table,
+    "without labels": readme_without_labels,
+}
 
 
 def study_page(
@@ -536,10 +560,15 @@ def _mean_curve(results, place) -> tuple[list[float], list[float]] | None:
     return x, [float(np.mean(values[key])) for key in x]
 
 
-def put_between(text: str, part: str) -> str | None:
-    """Return a page with what stands between the markers replaced; None without."""
-    before, begin, rest = text.partition(BEGIN)
+def begin(name: str) -> str:
+    """Return the marker that a generated table of a page stands after."""
+    return f"<!-- study: {name} -->"
+
+
+def put_between(text: str, name: str, part: str) -> str:
+    """Return a page with a table put between its markers; as it was without them."""
+    before, start, rest = text.partition(begin(name))
     _, end, after = rest.partition(END)
-    if not (begin and end):
-        return None
-    return f"{before}{BEGIN}\n{part.strip()}\n{END}{after}"
+    if not (start and end):
+        return text
+    return f"{before}{start}\n{part.strip()}\n{end}{after}"

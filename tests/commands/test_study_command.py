@@ -16,7 +16,7 @@ from pointins_plugin.cli import COMMANDS
 from pointins_plugin.commands import study
 from pointins_plugin.errors import UserError
 from pointins_plugin.study import runs, unit
-from pointins_plugin.study.report import BEGIN, END
+from pointins_plugin.study.report import END, begin
 
 FEW = ("--data", "mosd", "--rows", "dos", "scratch", "--seeds", "0", "1")
 
@@ -276,16 +276,18 @@ def test_the_report_alone_is_written_from_the_files(started, tmp_path, capsys):
     assert len(starter.names) == 4
 
 
-def test_the_readmes_table_is_put_between_its_markers(fake, tmp_path, monkeypatch):
+def test_the_readmes_tables_are_put_between_their_markers(fake, tmp_path, monkeypatch):
     results = tmp_path / "docs" / "study"
     readme = tmp_path / "README.md"
-    readme.write_text(f"top\n{BEGIN}\n{END}\nbottom\n")
+    first, second = begin("without labels"), begin("linear probes")
+    readme.write_text(f"top\n{first}\n{END}\nmiddle\n{second}\n{END}\nbottom\n")
     options = ["--out", str(tmp_path / "exp"), "--results", str(results)]
     monkeypatch.setattr(study, "_start", Starter(options))
     few = ["--data", "mosd", "--rows", "dos", "--seeds", "0", "--no-finetuning"]
     study.run([*options, *few])
     text = readme.read_text()
-    assert text.startswith(f"top\n{BEGIN}\n| linear probes |")
+    assert text.startswith(f"top\n{first}\n| without labels |")
+    assert f"{END}\nmiddle\n{second}\n| linear probes |" in text
     assert text.endswith(f"{END}\nbottom\n")
 
 

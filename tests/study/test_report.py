@@ -8,15 +8,16 @@ import pytest
 from pointins_plugin.study.ladder import Ladder
 from pointins_plugin.study.linear import VERSION
 from pointins_plugin.study.report import (
-    BEGIN,
     END,
     Report,
+    begin,
     draw_curves,
     draw_overview,
     load_results,
     overview_panels,
     put_between,
     readme_table,
+    readme_without_labels,
     study_page,
 )
 from pointins_plugin.study.tables import (
@@ -430,12 +431,31 @@ def test_panoptic_data_are_scored_by_pq(ladder):
     assert "| 40.0 | 50.0 | 80.0 |" in table
 
 
+def test_readme_table_without_labels_has_methods_of_both_kinds_by_data(ladder):
+    methods = {"components": GEOMETRY, "modes": GEOMETRY | {"map": 20.0}}
+    one = result("pointins-spatial", 0, 30.0, 0.5, methods=methods)
+    alone = result("geometry", 0, 30.0, 0.5)
+    alone["stages"] = {
+        "geometry": {"scores": {"methods": {"hdbscan": {"map": 1.0, "ap50": 2.0}}}}
+    }
+    table = readme_without_labels(Report(ladder, [one, alone])).splitlines()
+    assert table[0] == "| without labels | mosd: AP | AP50 | AP25 |"
+    assert table[2] == "| offsets, components | 30.0 | 50.0 | 70.0 |"
+    assert table[3] == "| offsets, mean-shift modes | 20.0 | 50.0 | 70.0 |"
+    assert table[4] == "| HDBSCAN on coordinates | 1.0 | 2.0 | - |"
+    assert len(table) == 2 + 5
+
+
 def test_only_what_stands_between_the_markers_is_replaced():
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert put_between(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    assert put_between(put_between(page, "new"), "old") == page
-    assert put_between("no markers", "new") is None
-    assert put_between(f"{BEGIN} only", "new") is None
+    page = (
+        f"before\n{begin('a')}\nold\n{END}\nbetween\n{begin('b')}\nold\n{END}\nafter\n"
+    )
+    new = page.replace("b -->\nold", "b -->\nnew")
+    assert new != page
+    assert put_between(page, "b", "new") == new
+    assert put_between(new, "b", "old") == page
+    assert put_between(page, "c", "new") == page
+    assert put_between(f"{begin('a')} only", "a", "new") == f"{begin('a')} only"
 
 
 def test_results_that_cannot_be_read_or_of_another_size_are_left_out(tmp_path):
