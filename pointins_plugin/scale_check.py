@@ -1,4 +1,4 @@
-"""Whether a cloud was read in other units than it is written in."""
+"""Whether a cloud is in other units than it is taken for."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ _CANDIDATES = {"mm": 0.001, "cm": 0.01, "m": 1.0, "km": 1000.0}
 _SAMPLES = 32  # points whose surroundings are looked at
 _FEW = 10  # cells around a point in which a scan has others
 _MANY = 10  # scenes of training that a cloud may be wide before it is looked at
+_WIDE, _FAR = 500.0, 2.0  # no scan of metres is that wide and has so lonely points
 
 
 def scale_doubt(
@@ -39,6 +40,20 @@ def scale_doubt(
     if fits and not np.isclose(_CANDIDATES[unit], scale):
         words += f": is it in {unit}? (--units {unit})"
     return words
+
+
+def hardly_metres(coord: np.ndarray) -> bool:
+    """Whether a cloud can hardly be in metres: wide, and its points lie far apart.
+
+    What is scanned in millimetres, every few of them, is so; LiDAR of streets is not
+    wide, and that from the air has points within two metres of each other.
+
+    Args:
+        coord: (N, 3).
+    """
+    if len(coord) < 2 or np.ptp(coord, axis=0).max() < _WIDE:
+        return False
+    return _lonely(coord, _FAR)
 
 
 def _lonely(coord: np.ndarray, reach: float) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pointins_plugin.errors import UserError
 from pointins_plugin.safe_pickle import plain, torch_allows, torch_globals
+from pointins_plugin.scale_check import hardly_metres
 
 # dtype of each entry of a scene, as transforms and models expect it
 _DTYPES = {
@@ -278,8 +279,9 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
 
     Returns:
         (path, problem) of every folder that holds arrays, or lies empty beside one
-        that does; problem None if usable. Among three scenes or more one whose width is
-        a hundred times another than the median's has a problem: it is of other units.
+        that does; problem None if usable. Units other than metres are a problem: a
+        scene is so wide and sparse that it can hardly be in metres, or, among three or
+        more, a hundred times as wide or as narrow as the median.
 
     Raises:
         UserError: the folder does not exist, is a file or holds no arrays.
@@ -307,10 +309,16 @@ def check_folder(root: str | Path) -> list[tuple[str, str | None]]:
         try:
             scene = read_scene(folder, PER_POINT)
             problems[str(folder)] = scene_problem(scene)
+            if problems[str(folder)] is None:
+                coord = np.asarray(scene["coord"], np.float64)
+                widths[str(folder)] = float(np.ptp(coord, axis=0).max())
+                if hardly_metres(coord):
+                    problems[str(folder)] = (
+                        f"is {widths[str(folder)]:,.0f} wide and its points lie far "
+                        "apart: write coord.npy in metres"
+                    )
         except UserError as error:
             problems[str(folder)] = f"is damaged: {error}"
-        if problems[str(folder)] is None:
-            widths[str(folder)] = float(np.ptp(scene["coord"], axis=0).max())
     median = float(np.median(list(widths.values()))) if len(widths) >= 3 else 0.0
     for folder, width in widths.items():
         if median and not _OTHER_UNITS > width / median > 1 / _OTHER_UNITS:

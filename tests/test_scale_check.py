@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pointins_plugin.scale_check import scale_doubt
+from pointins_plugin.scale_check import hardly_metres, scale_doubt
 
 RNG = np.random.default_rng(0)
 ROOM = RNG.random((20000, 3)) * (6, 5, 0.01)  # a floor, points 4 cm apart
@@ -42,3 +42,16 @@ def test_no_unit_helps():
     doubt = scale_doubt(ROOM * 0.05, 0.05, 10.0)
     assert "0.3 m wide" in doubt
     assert "--units" not in doubt
+
+
+def test_millimetres_alone_are_noticed_and_wide_scans_are_not():
+    table = RNG.random((40000, 3)) * (1, 0.8, 0.01)  # points 4 mm apart
+    assert hardly_metres(ROOM * 1000)
+    assert hardly_metres(table * 1000)
+    assert not hardly_metres(ROOM)
+    assert not hardly_metres(table)
+    town = RNG.random((600_000, 3)) * (800, 700, 1)  # from the air, one a square metre
+    assert not hardly_metres(town)
+    street = RNG.random((3000, 3)) * (200, 200, 1)  # LiDAR, far out
+    assert not hardly_metres(street)
+    assert not hardly_metres(np.zeros((0, 3)))
