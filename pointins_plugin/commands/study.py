@@ -225,7 +225,8 @@ def _run_units(args: argparse.Namespace, states: dict[Unit, str]) -> str | None:
     running: dict[Unit, tuple[subprocess.Popen, float, int]] = {}
     failed: list[str] = []
     pids: list[int] = []
-    with StopSignals(forward=pids) as stop:
+    notice = "stopping when the runs have saved; Ctrl-C again stops at once"
+    with StopSignals(forward=pids, notice=notice) as stop:
         while todo or running:
             while todo and len(running) < jobs and stop.number is None:
                 unit = todo.pop(0)

@@ -154,7 +154,7 @@ def run_step(step: Step) -> Record:
         UserError: it failed, with the last line it printed; or another process is
             running it.
         SystemExit: a signal stopped it; it saved where it was.
-        KeyboardInterrupt: likewise.
+        KeyboardInterrupt: a second Ctrl-C stopped it before it had.
     """
     with _locked(step.folder) as lock:
         before = state(step)
@@ -240,7 +240,8 @@ def _train(
             pass_fds=() if lock is None else (lock,),
         )
         # The run is let to save where it is, whatever stops the study.
-        with StopSignals(forward=[process.pid]):
+        notice = "stopping when the run has saved; Ctrl-C again stops at once"
+        with StopSignals(forward=[process.pid], notice=notice):
             try:
                 code = process.wait()
             except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from pointins_plugin.host import (
     default_setup,
     launch,
 )
+from pointins_plugin.host.standalone import signals
 from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
@@ -157,6 +159,14 @@ class StopAfter(HookBase):
             raise KeyboardInterrupt
 
 
+@pytest.fixture
+def obeyed_sigint():
+    """SIGINT as at a terminal; where tests run in the background, it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Signals(HookBase):
     """Sends this process a signal at the nth occurrence of an event."""
 
@@ -208,13 +218,16 @@ def test_resumed_within_an_epoch_equals_uninterrupted(tmp_path, options):
     [
         (signal.SIGTERM, "before_step", 6, (1, 2)),
         (signal.SIGUSR1, "before_step", 6, (1, 2)),
+        (signal.SIGINT, "before_step", 6, (1, 2)),
         # saved before the evaluation that follows, which may take longer than is left
         (signal.SIGTERM, "before_step", 8, (1, 4)),
         (signal.SIGTERM, "after_epoch", 2, (2, 0)),
         (signal.SIGTERM, "after_epoch", 4, (4, 0)),
     ],
 )
-def test_signal_finishes_the_step_and_saves(tmp_path, number, event, occurrence, place):
+def test_signal_finishes_the_step_and_saves(
+    tmp_path, obeyed_sigint, number, event, occurrence, place
+):
     whole = run(tmp_path / "a")
     cfg = default_setup(toy_run.configure(tmp_path / "b"))
     trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
@@ -233,8 +246,11 @@ def test_signal_finishes_the_step_and_saves(tmp_path, number, event, occurrence,
         assert metric(tmp_path / "a", tag) == metric(tmp_path / "b", tag)
 
 
-def test_signal_to_the_whole_group_finishes_the_step_and_saves(tmp_path):
-    """As `timeout` and clusters send it: to the loader's workers too."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_whole_group_finishes_the_step_and_saves(
+    tmp_path, obeyed_sigint, number
+):
+    """As `timeout`, clusters and terminals send it: to the loader's workers too."""
     last = tmp_path / "run" / "model" / "model_last.pth"
     command = [sys.executable, toy_run.__file__, str(tmp_path)]
     command += ["num_worker=2", "model.pause=0.2", "epoch=40", "eval_epoch=40"]
@@ -243,10 +259,45 @@ def test_signal_to_the_whole_group_finishes_the_step_and_saves(tmp_path):
     while not last.exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(0.3)  # into the next epoch
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 128 + number
     checkpoint = load_checkpoint(str(last))
     assert checkpoint["pointins"]["iteration"] > 0
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, obeyed_sigint, monkeypatch):
+    """What was saved last stays, and the run goes on from there."""
+    now = iter((10.0, 10.9, 11.0))  # a terminal's and a launcher's are one press
+    clock = SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr(signals, "time", clock)
+    cfg = default_setup(toy_run.configure(tmp_path))
+    trainer = TRAINERS.build({"type": "DefaultTrainer", "cfg": cfg})
+    step = len(trainer.train_loader) + 2
+    hooks = [Signals("before_step", step, signal.SIGINT) for _ in range(3)]
+    trainer.hooks[:0] = hooks
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert [hook.left for hook in hooks] == [0, 0, 0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    last = tmp_path / "run" / "model" / "model_last.pth"
+    checkpoint = load_checkpoint(str(last))
+    assert (checkpoint["epoch"], checkpoint["pointins"]["iteration"]) == (1, 0)
+
+
+def test_the_first_ctrl_c_is_told_once(obeyed_sigint, capfd):
+    with signals.StopSignals(notice="stopping") as stop:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.number == signal.SIGINT
+    assert capfd.readouterr().err == "\npointins: stopping\n"
+
+
+def test_an_ignored_sigint_stays_ignored(obeyed_sigint):
+    """As in the background of a script, which Ctrl-C is not meant for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals.StopSignals() as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.number is None
 
 
 def test_workers_end_by_their_parent_alone():

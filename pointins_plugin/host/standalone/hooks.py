@@ -253,8 +253,9 @@ class WeightDecaySchedular(HookBase):  # the spelling is Pointcept's
 class CheckpointSaver(HookBase):
     """Save ``model/model_last.pth`` after every epoch, and the best by evaluation.
 
-    When a signal stops the run (SIGTERM, SIGUSR1: a scheduler's warnings), the step
-    that it finishes is saved too, so that ``-r true`` goes on with the next one.
+    When a signal stops the run (SIGTERM, SIGUSR1: a scheduler's warnings; SIGINT:
+    Ctrl-C), the step that it finishes is saved too, so that ``-r true`` goes on with
+    the next one.
     A run that begins anew removes the best and the kept checkpoints of an earlier one
     in its folder; what it begins with itself goes when its own is first saved.
 

@@ -71,7 +71,10 @@ class TrainerBase:
         self.max_epoch = 0
         self.comm_info: dict[str, Any] = {}
         self.storage = EventStorage()
-        self.stop_signals = StopSignals()
+        notice = "stopping after this step; Ctrl-C again stops at once"
+        self.stop_signals = StopSignals(
+            notice=notice if comm.is_main_process() else None
+        )
         self.stopping: int | None = None  # the signal that ends the run
         self.diverged: str | None = None  # what a hook found that must end it
         self.writer: MetricsWriter | None = None
