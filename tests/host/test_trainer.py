@@ -496,6 +496,17 @@ def test_changed_config_is_logged_and_a_moved_run_is_not_changed(tmp_path):
     assert warning in log.read_text()
 
 
+def test_a_run_that_has_ended_does_not_warn_of_another_config(tmp_path):
+    whole = run(tmp_path)
+    log = tmp_path / "run" / "train.log"
+    before = len(log.read_text())
+    again = run(tmp_path, resume=True, clip_grad=0.5)
+    said = log.read_text()[before:]
+    assert "All 4 epochs are done" in said
+    assert "is not the one this run was started with" not in said
+    assert_same_weights(whole.model.state_dict(), again.model.state_dict())
+
+
 def test_older_checkpoint_without_our_entry_resumes(tmp_path):
     whole = run(tmp_path / "a")
     last = interrupted(tmp_path / "b")

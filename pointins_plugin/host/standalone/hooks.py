@@ -475,8 +475,8 @@ class CheckpointLoader(HookBase):
     def _resume(self, checkpoint: dict[str, Any], path: str) -> None:
         trainer = self.trainer
         try:
-            trainer.restore_progress(checkpoint.get("pointins", {}))
             trainer.start_epoch = int(checkpoint["epoch"])
+            trainer.restore_progress(checkpoint.get("pointins", {}))
             trainer.best_metric_value = float(checkpoint["best_metric_value"])
             trainer.optimizer.load_state_dict(checkpoint["optimizer"])
             trainer.scheduler.load_state_dict(checkpoint["scheduler"])

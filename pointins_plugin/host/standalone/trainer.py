@@ -152,10 +152,13 @@ class Trainer(TrainerBase):
 
     def _train_epochs(self) -> None:
         self.call_hooks("before_train")
-        self.logger.info(
-            f"Training on {self.device} from epoch {self.start_epoch + 1} to "
-            f"{self.max_epoch}, {len(self.train_loader)} steps each"
-        )
+        if self.start_epoch < self.max_epoch:
+            self.logger.info(
+                f"Training on {self.device} from epoch {self.start_epoch + 1} to "
+                f"{self.max_epoch}, {len(self.train_loader)} steps each"
+            )
+        else:
+            self.logger.info(f"All {self.max_epoch} epochs are done")
         for epoch in range(self.start_epoch, self.max_epoch):
             self.epoch = epoch
             self._iteration = self.start_iter if epoch == self.start_epoch else 0
@@ -310,7 +313,9 @@ class Trainer(TrainerBase):
         return state
 
     def restore_progress(self, state: dict[str, Any]) -> None:
-        """Take back what ``progress`` returned; a changed config is logged.
+        """Take back what ``progress`` returned.
+
+        A changed config is logged, where there is something left to train.
 
         Raises:
             UserError: the run would have another number of optimizer steps.
@@ -323,7 +328,8 @@ class Trainer(TrainerBase):
                 "a new run from its weights (resume=False)"
             )
         digest = self.cfg.digest(without=UNRELATED_KEYS)
-        if state.get("config", digest) != digest:
+        goes_on = self.start_epoch < self.max_epoch
+        if goes_on and state.get("config", digest) != digest:
             self.logger.warning(
                 "The config is not the one this run was started with: it goes on, but "
                 "not to where it would have ended"
