@@ -1,5 +1,6 @@
 """The trainer: determinism, accumulation, resuming, several processes."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -29,7 +30,7 @@ from pointins_plugin.host import (
     default_setup,
     launch,
 )
-from pointins_plugin.host.standalone import signals
+from pointins_plugin.host.standalone import hooks, signals
 from pointins_plugin.host.standalone.checkpoint import load_checkpoint
 from pointins_plugin.host.standalone.sampling import EpochSampler, SeededLoader
 
@@ -159,6 +160,38 @@ class StopAfter(HookBase):
             raise KeyboardInterrupt
 
 
+def saves(folder):
+    """Return (epoch, step) of what was saved within epochs."""
+    text = (folder / "run" / "train.log").read_text()
+    found = re.findall(r"in epoch (\d+) after step (\d+)", text)
+    return [(int(epoch), int(step)) for epoch, step in found]
+
+
+def test_a_save_is_due_ten_minutes_after_the_last(tmp_path, monkeypatch):
+    """Here the clock goes four minutes at every look: before training, steps, saves."""
+    ticks = itertools.count(0, 240)
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.time)
+    monkeypatch.setattr(hooks, "time", clock)
+    run(tmp_path, batch_size=2)
+    # of eight steps, each third; the last step of an epoch is saved after it
+    assert saves(tmp_path) == [(e, s) for e in (1, 2, 3, 4) for s in (3, 6)]
+    monkeypatch.undo()
+    run(tmp_path, batch_size=2)
+    assert saves(tmp_path) == []
+
+
+def clock_of_rank(folder):
+    """Train on two ranks, whose clocks differ; only the first one's matters."""
+    if comm.get_rank() == 1:
+        hooks.time = SimpleNamespace(monotonic=lambda: 0, perf_counter=time.time)
+    run(folder, **{MINUTES: 1e-9})
+
+
+def test_ranks_save_together_by_the_clock_of_the_first(tmp_path):
+    launch(clock_of_rank, 2, cfg=(tmp_path,))
+    assert {step for _, step in saves(tmp_path)} == {1, 2, 3}
+
+
 @pytest.fixture
 def obeyed_sigint():
     """SIGINT as at a terminal; where tests run in the background, it is ignored."""
@@ -182,15 +215,20 @@ class Signals(HookBase):
 
 
 SAVER = "hooks.6.save_every_steps"
+MINUTES = "hooks.6.save_every_minutes"
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gradient_accumulation_steps": 3}, {"batch_size": 3, "num_worker": 1}],
+    [
+        {SAVER: 1},
+        {SAVER: 1, "gradient_accumulation_steps": 3},
+        {SAVER: 1, "batch_size": 3, "num_worker": 1},
+        {MINUTES: 1e-9},
+    ],
     ids=str,
 )
 def test_resumed_within_an_epoch_equals_uninterrupted(tmp_path, options):
-    options = {SAVER: 1, **options}
     whole = run(tmp_path / "a", **options)
     cfg = default_setup(toy_run.configure(tmp_path / "b", **options))
     assert cfg.hooks[6].type == "CheckpointSaver"
@@ -701,6 +739,8 @@ def test_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
         ({"evaluate": True}, r"needs data\.val"),
         ({"data.train.size": 0}, r"data\.train has no sample"),
         ({"hooks.0.strict": True, "weight": "none.pth"}, "none.pth does not exist"),
+        ({SAVER: 0}, "save_every_steps=0 is no positive integer"),
+        ({MINUTES: 0}, "save_every_minutes=0 is no positive number"),
     ],
 )
 def test_config_that_makes_no_sense_is_one_line(tmp_path, options, message):

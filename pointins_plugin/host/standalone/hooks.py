@@ -263,6 +263,9 @@ class CheckpointSaver(HookBase):
         save_freq: also keep ``epoch_K.pth`` every so many epochs; None keeps none.
         save_every_steps: also save within an epoch, every so many batches; None does
             not.
+        save_every_minutes: also save within an epoch when the last save is so long ago,
+            by the clock of the main process; None does not. A run that is killed
+            without warning loses no more.
 
     Raises:
         UserError: weights are not finite, in training, on all ranks; the checkpoint
@@ -270,18 +273,29 @@ class CheckpointSaver(HookBase):
     """
 
     def __init__(
-        self, save_freq: int | None = None, save_every_steps: int | None = None
+        self,
+        save_freq: int | None = None,
+        save_every_steps: int | None = None,
+        save_every_minutes: float | None = 10.0,
     ):
         if save_every_steps is not None and save_every_steps < 1:
             raise UserError(
                 f"config: CheckpointSaver save_every_steps={save_every_steps} is no "
                 "positive integer"
             )
+        if save_every_minutes is not None and not save_every_minutes > 0:
+            raise UserError(
+                f"config: CheckpointSaver save_every_minutes={save_every_minutes} is "
+                "no positive number"
+            )
         self.save_freq = save_freq
         self.save_every_steps = save_every_steps
+        self.save_every_minutes = save_every_minutes
+        self._saved_at = 0.0  # by the clock
         self._earlier: list[str] = []  # checkpoints of an earlier run
 
     def before_train(self) -> None:
+        self._saved_at = time.monotonic()
         cfg = self.trainer.cfg
         if cfg.resume or not comm.is_main_process():
             return
@@ -301,10 +315,17 @@ class CheckpointSaver(HookBase):
                 os.remove(path)
         self._earlier = kept
 
+    def before_step(self) -> None:
+        minutes = self.save_every_minutes
+        if minutes is not None and comm.is_main_process():
+            spent = (time.monotonic() - self._saved_at) / 60
+            self.trainer.save_due = spent >= minutes
+
     def after_step(self) -> None:
         trainer = self.trainer
         done = trainer.comm_info["iter"] + 1
         due = self.save_every_steps and done % self.save_every_steps == 0
+        due = due or trainer.save_due
         # after the last step of an epoch comes its evaluation, and then after_epoch
         due = due and done < len(trainer.train_loader)
         if not (due or trainer.stopping):
@@ -363,6 +384,7 @@ class CheckpointSaver(HookBase):
             "pointins": progress,
         }
         save_checkpoint(state, path)
+        self._saved_at = time.monotonic()
         self._remove_earlier()
         return path
 

@@ -51,7 +51,8 @@ AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _TRIM_EVERY = 10
 
 
-# Beside signals, whose numbers are smaller, in what ranks agree on.
+# Beside signals, whose numbers are between, in what ranks agree on.
+_SAVE = 1
 _DIVERGED = 1000
 
 # What keeps running statistics apart after the start is named anew in torch 2.13.
@@ -76,6 +77,7 @@ class TrainerBase:
             notice=notice if comm.is_main_process() else None
         )
         self.stopping: int | None = None  # the signal that ends the run
+        self.save_due = False  # what a hook of the main process asks of all
         self.diverged: str | None = None  # what a hook found that must end it
         self.writer: MetricsWriter | None = None
 
@@ -187,13 +189,14 @@ class Trainer(TrainerBase):
     def _agree_to_stop(self) -> None:
         """Learn of a signal to any rank, or of a loss of any that is not finite.
 
-        One that stopped alone would hang the rest.
+        One that stopped or saved alone would hang the rest.
         """
-        number = self.stop_signals.number or 0
+        number = self.stop_signals.number or (_SAVE if self.save_due else 0)
         agreed = comm.largest(number if self.diverged is None else _DIVERGED)
         if agreed == _DIVERGED:
             self.end_diverged(self.diverged or "the loss of another rank is not finite")
-        self.stopping = agreed or None
+        self.save_due = agreed == _SAVE
+        self.stopping = agreed if agreed > _SAVE else None
 
     def end_diverged(self, what: str) -> None:
         """End the run; all ranks call it at the same place.
