@@ -126,7 +126,13 @@ def _run(
         rank=rank,
         timeout=timeout,
     )
-    main_func(*cfg)
+    try:
+        main_func(*cfg)
+    except SystemExit:
+        # A signal stops all ranks together. The group's threads may abort a process
+        # that ends without having taken it down, and hide the signal's exit code.
+        dist.destroy_process_group()
+        raise
     # no rank takes the group down while another still works
     comm.synchronize()
     dist.destroy_process_group()
