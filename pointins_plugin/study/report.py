@@ -75,10 +75,16 @@ def probe_columns(panoptic: bool, trained: bool) -> list[Column]:
             Column(f"trained heads {NAMES[main]}", scores_of(INSTANCES, main)),
             Column("trained mIoU", scores_of(SEMANTICS, "miou")),
         ]
-        for share in (10, 100):
-            place = scores_of(f"finetuning{share}", main)
-            columns.append(Column(f"tuned {share} % {NAMES[main]}", place))
+        columns += tuned_columns(main)
     return columns
+
+
+def tuned_columns(main: str) -> list[Column]:
+    """Return the columns of the network tuned whole, by the share of labels."""
+    return [
+        Column(f"tuned {share} % {NAMES[main]}", scores_of(f"finetuning{share}", main))
+        for share in (10, 100)
+    ]
 
 
 def method_columns(stage: str, method: str, prefix: str = "") -> list[Column]:
@@ -198,7 +204,7 @@ class Report:
         Their last line says how far that of a single seed may be off by chance.
         """
         main = main_metrics(self.panoptic(data))[0]
-        every = [*linear_columns(main), *_WITHOUT_LABELS]
+        every = [*linear_columns(main), *tuned_columns(main), *_WITHOUT_LABELS]
         own = [self.ladder.rows[name] for name in self.rows(data, part)]
         tables = []
         for base in dict.fromkeys(row.beside for row in own):
@@ -344,19 +350,42 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def readme_table(report: Report) -> str:
     """Return the main ladder in short: the linear probes' columns by data."""
-    data = [d for d in report.ladder.values["data"] if report.rows(d, LADDER)]
+    return _readme_ladder(report, "linear probes", linear_columns)
+
+
+def readme_tuned(report: Report) -> str:
+    """Return the rows of the main ladder that were tuned whole, by data."""
+    return _readme_ladder(report, "tuned whole", tuned_columns)
+
+
+def _readme_ladder(
+    report: Report, title: str, kind: Callable[[str], list[Column]]
+) -> str:
+    """Return the main ladder by data.
+
+    Args:
+        report: the study's.
+        title: of the table; its first word is left out of those of columns.
+        kind: makes columns of a main metric.
+    """
+    known = f"{title.split()[0]} "
     columns: list[tuple[str, Column]] = []
-    for name in data:
+    for name in report.ladder.values["data"]:
+        if not report.rows(name, LADDER):
+            continue
         main = main_metrics(report.panoptic(name))[0]
-        first, *rest = linear_columns(main)
-        first = replace(first, title=f"{name}: {NAMES[main]}")
-        columns += [(name, column) for column in (first, *rest)]
-    rows = [
-        [row.title, *(c.cell(report.of(d, row.name)) for d, c in columns)]
-        for row in report.ladder.rows.values()
-        if row.part == LADDER and any(report.of(d, row.name) for d in data)
-    ]
-    return table(["linear probes", *(c.title for _, c in columns)], rows)
+        first, *rest = (
+            replace(column, title=column.title.removeprefix(known))
+            for column in kind(main)
+        )
+        columns.append((name, replace(first, title=f"{name}: {first.title}")))
+        columns += [(name, column) for column in rest]
+    rows = []
+    for row in report.ladder.rows.values():
+        cells = [column.cell(report.of(data, row.name)) for data, column in columns]
+        if row.part == LADDER and any(cell != "-" for cell in cells):
+            rows.append([row.title, *cells])
+    return table([title, *(column.title for _, column in columns)], rows)
 
 
 def readme_without_labels(report: Report) -> str:
@@ -377,6 +406,7 @@ def readme_without_labels(report: Report) -> str:
 README_TABLES: Mapping[str, Callable[[Report], str]] = {
     "linear probes": readme_table,
     "without labels": readme_without_labels,
+    "tuned whole": readme_tuned,
 }
 
 

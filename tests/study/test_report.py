@@ -17,6 +17,7 @@ from pointins_plugin.study.report import (
     overview_panels,
     put_between,
     readme_table,
+    readme_tuned,
     readme_without_labels,
     study_page,
 )
@@ -429,6 +430,35 @@ def test_panoptic_data_are_scored_by_pq(ladder):
     table = Report(ladder, [one]).probes("streets", "ladder")
     assert "linear PQ | RQ | SQ" in table
     assert "| 40.0 | 50.0 | 80.0 |" in table
+
+
+def test_readme_table_of_tuned_networks_has_the_rows_that_were_tuned(ladder):
+    found = [result(row, 0, 20.0, 0.3) for row in ("scratch", "dos", "odr-only")]
+    found += [result("dos", 0, 20.0, 0.3, data="streets")]
+    for n, each in enumerate(found[1:]):
+        for share, score in ((10, 40.0 + n), (100, 50.0 + n)):
+            stage = {"scores": {"map": score, "pq": 2 * score}, "steps": 9}
+            each["stages"][f"finetuning{share}"] = stage | {"seconds": 1.0, **MADE}
+    assert readme_tuned(Report(ladder, found)).splitlines() == [
+        "| tuned whole | mosd: 10 % AP | 100 % AP | streets: 10 % PQ | 100 % PQ |",
+        "|---|--:|--:|--:|--:|",
+        "| DOS | 40.0 | 50.0 | 84.0 | 104.0 |",
+    ]
+
+
+def test_differences_of_tuned_networks_have_their_own_deviation(ladder):
+    found = []
+    for row, scores in (("dos", (40.0, 44.0)), ("pointins-spatial", (56.0, 60.0))):
+        for seed, score in enumerate(scores):
+            each = result(row, seed, 20.0, 0.3)
+            stage = {"scores": {"map": score}, "steps": 9, "seconds": 1.0, **MADE}
+            each["stages"]["finetuning100"] = stage
+            found.append(each)
+    table = Report(ladder, found).differences("mosd", "ladder")
+    assert "| tuned 100 % AP |" in table.splitlines()[0]
+    assert "tuned 10 %" not in table
+    # squares of the two rows 8 and 8, of two degrees: sqrt(2 * 8) * 4.303 / sqrt(2)
+    assert "| +16.0 (± 12.2, two seeds) |" in table
 
 
 def test_readme_table_without_labels_has_methods_of_both_kinds_by_data(ladder):
