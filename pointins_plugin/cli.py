@@ -158,6 +158,12 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
+_GOES_ON = dict.fromkeys(
+    ("demo", "compare", "study"), "the same command goes on from there"
+)
+_GOES_ON["train"] = "go on with -r true"
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run a subcommand; return the exit code (2 where the user can put it right)."""
     words = list(sys.argv[1:] if words is None else words)
@@ -198,10 +204,18 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        hint = "; go on with -r true" if args.command == "train" else ""
-        print(f"pointins: interrupted{hint}", file=sys.stderr)
+        _say_stopped(words, "interrupted")
         return 130
+    except SystemExit as stop:
+        if isinstance(stop.code, int) and stop.code > 128:  # 128 + a signal's number
+            _say_stopped(words, "stopped")
+        raise
     return 0
+
+
+def _say_stopped(words: Sequence[str], how: str) -> None:
+    hint = _GOES_ON.get(words[0]) if words else None
+    print("pointins: " + "; ".join(filter(None, (how, hint))), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -221,3 +221,37 @@ def test_scripts_refuse_what_they_cannot_use(tmp_path, script, words, message):
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (SystemExit(130), "pointins: stopped; {}\n"),
+        (SystemExit(143), "pointins: stopped; {}\n"),
+        (KeyboardInterrupt(), "pointins: interrupted; {}\n"),
+        (SystemExit(0), ""),
+        (SystemExit("said already"), ""),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("train", "go on with -r true"),
+        ("demo", "the same command goes on from there"),
+    ],
+)
+def test_what_was_stopped_says_how_to_go_on(
+    capsys, monkeypatch, command, hint, end, said
+):
+    def stops(words):
+        raise end
+
+    monkeypatch.setitem(COMMANDS, command, stops)
+    if isinstance(end, SystemExit):
+        with pytest.raises(SystemExit) as caught:
+            main([command])
+        assert caught.value.code == end.code
+    else:
+        assert main([command]) == 130
+    assert capsys.readouterr().err == said.format(hint)

@@ -216,9 +216,7 @@ class Trainer(TrainerBase):
         if self.stopping is None:
             return
         comm.synchronize()  # the main process may still write the checkpoint
-        self.logger.warning(
-            f"Stopped by {signal.Signals(self.stopping).name}; go on with -r true"
-        )
+        self.logger.warning(f"Stopped by {signal.Signals(self.stopping).name}")
         raise SystemExit(exit_code(self.stopping))
 
     def _batches(self) -> Iterator[tuple[int, dict]]:
