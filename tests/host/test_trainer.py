@@ -167,29 +167,35 @@ def saves(folder):
     return [(int(epoch), int(step)) for epoch, step in found]
 
 
+def ticking_clock(seconds):
+    """Return a clock that goes on at every look: before training, steps, saves."""
+    ticks = itertools.count(0, seconds)
+    return SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.time)
+
+
+# Of eight steps each third, by a clock of four minutes a look; the last step of an
+# epoch is saved after it.
+EACH_THIRD = [(epoch, step) for epoch in (1, 2, 3, 4) for step in (3, 6)]
+
+
 def test_a_save_is_due_ten_minutes_after_the_last(tmp_path, monkeypatch):
-    """Here the clock goes four minutes at every look: before training, steps, saves."""
-    ticks = itertools.count(0, 240)
-    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.time)
-    monkeypatch.setattr(hooks, "time", clock)
+    monkeypatch.setattr(hooks, "time", ticking_clock(240))
     run(tmp_path, batch_size=2)
-    # of eight steps, each third; the last step of an epoch is saved after it
-    assert saves(tmp_path) == [(e, s) for e in (1, 2, 3, 4) for s in (3, 6)]
+    assert saves(tmp_path) == EACH_THIRD
     monkeypatch.undo()
     run(tmp_path, batch_size=2)
     assert saves(tmp_path) == []
 
 
 def clock_of_rank(folder):
-    """Train on two ranks, whose clocks differ; only the first one's matters."""
-    if comm.get_rank() == 1:
-        hooks.time = SimpleNamespace(monotonic=lambda: 0, perf_counter=time.time)
-    run(folder, **{MINUTES: 1e-9})
+    """Train on two ranks, whose clocks differ."""
+    hooks.time = ticking_clock((240, 0)[comm.get_rank()])
+    run(folder, batch_size=2)
 
 
 def test_ranks_save_together_by_the_clock_of_the_first(tmp_path):
     launch(clock_of_rank, 2, cfg=(tmp_path,))
-    assert {step for _, step in saves(tmp_path)} == {1, 2, 3}
+    assert saves(tmp_path) == EACH_THIRD
 
 
 @pytest.fixture

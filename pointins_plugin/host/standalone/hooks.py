@@ -319,7 +319,7 @@ class CheckpointSaver(HookBase):
         minutes = self.save_every_minutes
         if minutes is not None and comm.is_main_process():
             spent = (time.monotonic() - self._saved_at) / 60
-            self.trainer.save_due = spent >= minutes
+            self.trainer.save_due |= spent >= minutes
 
     def after_step(self) -> None:
         trainer = self.trainer

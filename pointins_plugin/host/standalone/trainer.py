@@ -77,7 +77,7 @@ class TrainerBase:
             notice=notice if comm.is_main_process() else None
         )
         self.stopping: int | None = None  # the signal that ends the run
-        self.save_due = False  # what a hook of the main process asks of all
+        self.save_due = False  # after this step, what a hook asks of all ranks
         self.diverged: str | None = None  # what a hook found that must end it
         self.writer: MetricsWriter | None = None
 
@@ -172,6 +172,7 @@ class Trainer(TrainerBase):
             for index, batch in self._batches():
                 self.comm_info["iter"] = index
                 self.comm_info["input_dict"] = self.to_device(batch)
+                self.save_due = False  # agreed on for the last step only
                 self.call_hooks("before_step")
                 self.run_step()
                 self._iteration = index + 1
