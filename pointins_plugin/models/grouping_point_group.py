@@ -8,6 +8,7 @@ from torch import Tensor
 from pointins_plugin.errors import UserError
 from pointins_plugin.host import MODELS, offset2batch
 from pointins_plugin.ops.proposals import GROUPINGS, propose_instances
+from pointins_plugin.ops.smoothing import smooth_things
 
 
 @MODELS.register_module("PG-grouping")
@@ -23,12 +24,15 @@ class GroupingPointGroup(MODELS.get("PG-v1m2")):
             transitively) or ``"modes"`` (mean shift of ``bandwidth``).
         radius: metres; None for ``cluster_thresh * voxel_size``.
         bandwidth: metres; None for twice the radius.
+        smoothing: keyword arguments of ``ops.smoothing.smooth_offsets``, by which the
+            predicted centres of points of things are averaged before they are grouped;
+            None for none, as in PointGroup.
         **options: of ``PG-v1m2``.
 
     Raises:
         UserError: an unknown grouping, or a length that is not above zero.
 
-    Source: the modes are the prototype's, not PointGroup's.
+    Source: modes and smoothing are the prototype's, not PointGroup's.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class GroupingPointGroup(MODELS.get("PG-v1m2")):
         grouping: str = "components",
         radius: float | None = None,
         bandwidth: float | None = None,
+        smoothing: dict | None = None,
         cluster_thresh: float = 1.5,
         cluster_propose_points: int = 100,
         cluster_min_points: int = 50,
@@ -66,6 +71,7 @@ class GroupingPointGroup(MODELS.get("PG-v1m2")):
         self.grouping = grouping
         self.radius = radius
         self.bandwidth = bandwidth
+        self.smoothing = smoothing
         self.min_points = max(cluster_min_points, cluster_propose_points + 1)
 
     def forward(self, data_dict: dict, return_point: bool = False) -> dict[str, Any]:
@@ -86,9 +92,20 @@ class GroupingPointGroup(MODELS.get("PG-v1m2")):
             self.training = False
             for handle in handles:
                 handle.remove()
+        coord, bias = data_dict["coord"], heads["bias"]
+        probability = F.softmax(heads["logits"].float(), dim=-1)
+        if self.smoothing:
+            bias = smooth_things(
+                coord.float(),
+                bias.float(),
+                probability,
+                self.segment_ignore_index,
+                data_dict["offset"],
+                **self.smoothing,
+            )
         found = propose_instances(
-            data_dict["coord"] + heads["bias"],
-            F.softmax(heads["logits"].float(), dim=-1),
+            coord + bias,
+            probability,
             self.segment_ignore_index,
             offset2batch(data_dict["offset"]),
             method=self.grouping,

@@ -19,7 +19,7 @@ from pointins_plugin.host import (
 from pointins_plugin.models.tokens import up_cast
 from pointins_plugin.ops.panoptic import merge_panoptic
 from pointins_plugin.ops.proposals import GROUPINGS
-from pointins_plugin.ops.smoothing import smooth_offsets
+from pointins_plugin.ops.smoothing import smooth_things
 
 CROSS_ENTROPY = {"type": "CrossEntropyLoss", "ignore_index": -1}
 
@@ -154,11 +154,9 @@ class PointGroupPanoptic(nn.Module):
         coord, bias = batch["coord"].float(), bias.float()
         probability = F.softmax(logits.float(), dim=-1)
         if self.smoothing:
-            stuff = [c for c in self.segment_ignore_index if c >= 0]
-            kind = probability.argmax(1)
-            things = ~torch.isin(kind, kind.new_tensor(stuff))
-            bias = smooth_offsets(
-                coord, bias, batch["offset"], keep=things, **self.smoothing
+            ignore, offset = self.segment_ignore_index, batch["offset"]
+            bias = smooth_things(
+                coord, bias, probability, ignore, offset, **self.smoothing
             )
         found = merge_panoptic(
             coord + bias,

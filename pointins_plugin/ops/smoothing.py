@@ -1,5 +1,8 @@
 """Agreement of neighbours: predicted centres averaged over spatial neighbours."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -57,3 +60,28 @@ def smooth_offsets(
     smoothed = shift.clone()
     smoothed[rows] = (centre - points).to(shift.dtype)
     return smoothed
+
+
+def smooth_things(
+    coord: Tensor,
+    shift: Tensor,
+    probability: Tensor,
+    ignore: Sequence[int],
+    offset: Tensor,
+    **options: Any,
+) -> Tensor:
+    """Smooth the offsets of points that are predicted to be things, among themselves.
+
+    Args:
+        coord, shift, offset: as of ``smooth_offsets``.
+        probability: (N, C) of the classes, or their logits.
+        ignore: classes without instances; others than 0 ... C - 1 are passed over.
+        **options: of ``smooth_offsets``.
+
+    Returns:
+        (N, 3) offsets; those of other points are as they were.
+    """
+    kind = probability.argmax(1)
+    stuff = [index for index in ignore if 0 <= index < probability.shape[1]]
+    things = ~torch.isin(kind, kind.new_tensor(stuff))
+    return smooth_offsets(coord, shift, offset, keep=things, **options)

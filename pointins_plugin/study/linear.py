@@ -94,9 +94,11 @@ class Probe:
             batch = collate_fn([dataset[index]])
         return batch_to(batch, self.device)
 
-    def batches(self, dataset: Any) -> Iterator[dict[str, Any]]:
-        """Yield every scene of a split, one at a time."""
-        for index in range(len(dataset.data_list)):
+    def batches(
+        self, dataset: Any, scenes: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the scenes of a split, one at a time: all, or so many first ones."""
+        for index in range(len(dataset.data_list))[:scenes]:
             yield self.batch(dataset, index)
 
     @torch.no_grad()
@@ -272,8 +274,15 @@ def _things(
     ).label
 
 
-def score_heads(probe: Probe) -> dict[str, Any]:
-    """Score a probe on the validation scenes, by the evaluator of its config.
+def score_heads(
+    probe: Probe, split: str = "val", scenes: int | None = None
+) -> dict[str, Any]:
+    """Score a probe by the evaluator of its config.
+
+    Args:
+        probe: whose heads are fitted.
+        split: ``"val"`` for what the study shows; ``"train"`` for choices.
+        scenes: the first ones that are scored; None for all.
 
     Returns:
         Instances (``map``, ``ap50``, ``ap25``, or ``pq``, ``rq``, ``sq``), ``miou``,
@@ -289,7 +298,7 @@ def score_heads(probe: Probe) -> dict[str, Any]:
     evaluator.trainer = SimpleNamespace(
         cfg=probe.cfg,
         model=probe.model,
-        val_loader=probe.batches(probe.dataset("val")),
+        val_loader=probe.batches(probe.dataset(split), scenes),
     )
     found = evaluator.measure(watched)
     semantic = semantic_scores(watched.confusion)

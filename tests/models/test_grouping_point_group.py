@@ -93,10 +93,24 @@ def test_modes_part_what_a_bridge_joins():
     assert torch.equal(parted["pred_instance"], again["pred_instance"])
 
 
+def test_smoothing_closes_jumps_of_things_alone():
+    """Centres of one chair in two heaps 6 cm apart, by turns; the floor's too."""
+    data = scene()
+    jump = torch.where(torch.arange(120) % 2 == 0, 0.03, -0.03)
+    data["feat"][:, 2] += jump  # of heights
+    data["coord"][30:90, 0] += 1  # the chairs apart
+    rough = model(radius=0.04)(dict(data))
+    assert rough["pred_classes"].tolist() == [1, 1, 1, 1, 2, 2]
+    smooth = model(radius=0.04, smoothing=dict(rounds=3, reach=0.2))(dict(data))
+    assert smooth["pred_classes"].tolist() == [1, 1, 2]
+    assert (smooth["pred_instance"][90:] == -1).all()
+    torch.testing.assert_close(smooth["loss"], rough["loss"])
+
+
 def test_a_scene_without_things():
     data = scene()
     data["feat"][:, 3:] = torch.tensor([1.0, 0, 0])
-    output = model(grouping="modes")(data)
+    output = model(grouping="modes", smoothing=dict(rounds=2))(data)
     assert output["pred_masks"].shape == (0, 120)
     assert torch.isfinite(output["loss"])
 

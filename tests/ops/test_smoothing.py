@@ -2,7 +2,7 @@
 
 import torch
 
-from pointins_plugin.ops.smoothing import smooth_offsets
+from pointins_plugin.ops.smoothing import smooth_offsets, smooth_things
 
 
 def line(n=20):
@@ -62,3 +62,15 @@ def test_few_points_and_no_rounds():
         assert smooth_offsets(coord, coord, torch.tensor([n])).shape == (n, 3)
     shift = torch.rand(5, 3)
     assert smooth_offsets(line(5), shift, torch.tensor([5]), rounds=0) is shift
+
+
+def test_stuff_keeps_its_offsets_and_does_not_count():
+    coord, shift = line(), torch.zeros(20, 3)
+    shift[10:, 1] = 1.0
+    probability = torch.eye(3)[torch.tensor([0] * 5 + [1] * 5 + [2] * 10)]
+    found = smooth_things(
+        coord, shift, probability, (-1, 2, 7), torch.tensor([20]), num_neighbours=4
+    )
+    assert torch.equal(found[10:], shift[10:])
+    assert (found[:10, 1] == 0).all()
+    assert found[0, 0] > 0
