@@ -1,7 +1,8 @@
 """What the grouping of a linear probe makes of offsets, beside coordinates alone.
 
     python benchmarks/probe_grouping.py --data rooms --runs dos/0 pointins-spatial/0
-        [--cells 1 1.5 2] [--rounds 0 2 4] [--scenes 24] [--out exp/study]
+        [--cells 1 1.5 2] [--rounds 0 2 4] [--average-coordinates] [--scenes 24]
+        [--out exp/study]
 
 Runs of the study (row/seed) that are pre-trained here (as for ``sampling_noise.py``)
 are probed as there, heads fitted once. Shifted points are then grouped in other ways:
@@ -86,6 +87,11 @@ def main() -> None:
         "--cells", nargs="+", type=float, default=[0.75, 1, 1.25, 1.5, 2]
     )
     parser.add_argument("--rounds", nargs="+", type=int, default=[0, 4])
+    parser.add_argument(
+        "--average-coordinates",
+        action="store_true",
+        help="and group these",
+    )
     parser.add_argument("--scenes", type=int, default=24, help="of training")
     parser.add_argument("--out", type=Path, default=Path("exp/study"))
     args = parser.parse_args()
@@ -101,7 +107,7 @@ def main() -> None:
         )
         for cells, rounds in product(args.cells, args.rounds)
     ]
-    still = [setting for setting in averaged if setting["smoothing"] is None]
+    still = [s for s in averaged if args.average_coordinates or not s["smoothing"]]
     chosen: dict[str, list[dict[str, Any]]] = {}
     print("| run | grouped | AP or PQ | AP50 | AP25 | AP, things given | AP50 | AP25 |")
     print("|---|---|--:|--:|--:|--:|--:|--:|", flush=True)
